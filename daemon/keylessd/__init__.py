@@ -1,0 +1,1 @@
+"""keylessd: the daemon that owns trust, sessions and ephemeral keys, and signs and verifies."""

@@ -1,0 +1,1 @@
+"""Pure Sigstore: formats and checks. No clock, network, files, environment or randomness."""

@@ -1,0 +1,1 @@
+"""Building blocks on trio that know nothing of Sigstore."""

@@ -1,0 +1,1 @@
+"""Ephemeral keys and their certificates."""

@@ -1,0 +1,1 @@
+"""The use cases: sign, attest, verify, status. No sockets, no wire types."""

@@ -1,0 +1,1 @@
+"""Pure decisions: who may ask for what, and which signer is expected."""

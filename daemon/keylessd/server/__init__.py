@@ -1,0 +1,1 @@
+"""The trio edge: sockets, peers, connections, signals."""

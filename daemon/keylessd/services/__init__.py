@@ -1,0 +1,1 @@
+"""The HTTP interfaces of Fulcio, Rekor and timestamp authorities."""

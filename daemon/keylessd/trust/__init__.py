@@ -1,0 +1,1 @@
+"""Where the trust root comes from, and which one is in force."""

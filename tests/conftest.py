@@ -1,0 +1,37 @@
+"""Glue of the test suite: trio tests, virtual time, and where the real data lies."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+
+import pytest
+
+try:
+    from trio.testing import MockClock, trio_test
+except ImportError:  # the packaging tests also run where only the thin client is installed
+    MockClock = None  # type: ignore[assignment,misc]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Run coroutine tests under trio; a Clock among the arguments becomes the run's clock."""
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        pyfuncitem.obj = trio_test(pyfuncitem.obj)
+
+
+@pytest.fixture
+def autojump_clock() -> MockClock:
+    """Virtual time that jumps as soon as every task waits. It does not see worker threads."""
+    return MockClock(autojump_threshold=0)
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """The folder of real bundles, trust roots and a TUF repository; skips where it is absent."""
+    named = os.environ.get("KEYLESS_TEST_VECTORS")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "vectors"
+    if not (folder / "conformance").is_dir():
+        pytest.skip("no real Sigstore data here; set KEYLESS_TEST_VECTORS to a folder that has it")
+    return folder
