@@ -1,0 +1,425 @@
+"""One HTTP call to a service: deadline, size cap, retries, errors. Knows no service's interface.
+
+Certificates are checked against the system's store, nothing is read from the environment,
+redirects are never followed, and no compressed body is accepted (a cap on its size would mean
+nothing). What leaves here towards people has no user name, password or query of a URL in it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from ipaddress import ip_address
+
+import httpx
+import trio
+
+from keylessd.errors import (
+    DaemonError,
+    InvalidInputError,
+    RateLimitedError,
+    ServiceRefusedError,
+    ServiceReplyError,
+    ServiceUnavailableError,
+)
+from keylessd.flow.backoff import backoff
+
+MAX_PARALLEL = 256  # connections in all: one per request of a full house
+KEEPALIVE_SECONDS = 30.0  # idle connections; most servers drop theirs after 60 s or more
+CONNECT_SECONDS = 5.0
+WRITE_SECONDS = 10.0
+MAX_RETRY_AFTER = 60.0  # seconds; a longer wish is cut to this
+RETRY_FIRST_SECONDS = 0.2
+RETRY_CAP_SECONDS = 5.0
+MAX_UPSTREAM_TEXT = 200  # characters of a service's own words in an error
+MAX_KNOWN_URLS = 1024
+
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
+_JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """An answer, complete and within its cap.
+
+    Attributes:
+        status: HTTP status.
+        headers: Its headers.
+        body: Raw body.
+        url: The URL that was asked, fit to be shown.
+    """
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    url: str
+
+
+def new_client(
+    *, proxy: str | None = None, transport: httpx.AsyncBaseTransport | None = None
+) -> httpx.AsyncClient:
+    """Return a client with the profile of this module; enter it before use.
+
+    Args:
+        proxy: URL of an HTTP proxy, from the settings; never from the environment.
+        transport: Replaces the network, in tests.
+    """
+    return httpx.AsyncClient(
+        verify=ssl.create_default_context(),
+        trust_env=False,
+        follow_redirects=False,
+        http2=False,
+        proxy=proxy,
+        transport=transport,
+        timeout=httpx.Timeout(WRITE_SECONDS, connect=CONNECT_SECONDS),
+        limits=httpx.Limits(
+            max_connections=MAX_PARALLEL,
+            max_keepalive_connections=MAX_PARALLEL,
+            keepalive_expiry=KEEPALIVE_SECONDS,
+        ),
+    )
+
+
+class HttpClient:
+    """Sends requests to services through one ``httpx.AsyncClient``."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        *,
+        rng: random.Random,
+        user_agent: str,
+        cleartext_hosts: frozenset[str] = frozenset(),
+    ) -> None:
+        """Store the parts; nothing is opened.
+
+        Args:
+            client: From new_client(); whoever opened it closes it.
+            rng: Jitter of the retries.
+            user_agent: ``name/version``.
+            cleartext_hosts: Host names that may be spoken to by plain http, besides loopback.
+        """
+        self._client = client
+        self._rng = rng
+        self._cleartext_hosts = cleartext_hosts
+        self._base_headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
+        self._targets: dict[str, _Target] = {}
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        service: str,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        deadline_seconds: float,
+        max_body: int = 1 << 20,
+        attempts: int = 1,
+        retry_statuses: frozenset[int] = frozenset(),
+        idempotent: bool | None = None,
+    ) -> HttpReply:
+        """Return the answer, whatever its status.
+
+        Another attempt is made when no connection could be opened, when the status is one of
+        *retry_statuses*, and, for an idempotent request, when the connection broke. If the
+        service says ``Retry-After`` longer than the deadline leaves, the answer is returned.
+
+        Args:
+            method: HTTP method, upper case.
+            url: Absolute URL, https (or http to loopback or an allowed host).
+            service: Name of the service, for errors.
+            content: Request body.
+            headers: Request headers besides the client's own.
+            deadline_seconds: For everything together: all attempts and the pauses between.
+            max_body: Most bytes of answer.
+            attempts: Most attempts, at least 1.
+            retry_statuses: Statuses that mean: not now.
+            idempotent: Whether the request may arrive twice; None: GET and HEAD may.
+
+        Raises:
+            InvalidInputError: If the URL cannot be used.
+            ServiceUnavailableError: If no answer came.
+            ServiceReplyError: If the answer is too long or compressed.
+        """
+        target = self._target(url)
+        repeatable = method in _SAFE_METHODS if idempotent is None else idempotent
+        call = _Call(method, target, service, content, headers, max_body)
+        pauses = backoff(RETRY_FIRST_SECONDS, RETRY_CAP_SECONDS, self._rng)
+        deadline = trio.current_time() + deadline_seconds
+        with trio.CancelScope(deadline=deadline):
+            for attempt in range(1, attempts + 1):
+                is_last = attempt == attempts
+                pause = next(pauses)
+                try:
+                    reply = await self._once(call, deadline_seconds)
+                except ServiceUnavailableError as exc:
+                    may_repeat = repeatable or isinstance(exc.__cause__, _NOT_SENT)
+                    if is_last or not may_repeat:
+                        raise
+                else:
+                    if is_last or reply.status not in retry_statuses:
+                        return reply
+                    pause = max(pause, retry_after(reply) or 0.0)
+                    if trio.current_time() + pause >= deadline:
+                        return reply
+                await trio.sleep(pause)
+        raise ServiceUnavailableError(
+            service,
+            f"{service} at {target.shown} did not answer within {deadline_seconds:g} seconds",
+            url=target.shown,
+        )
+
+    async def _once(self, call: _Call, deadline_seconds: float) -> HttpReply:
+        # The read timeout is the whole deadline: a log may rightly take 20 s to its first byte.
+        timeout = {
+            "connect": CONNECT_SECONDS,
+            "read": deadline_seconds,
+            "write": WRITE_SECONDS,
+            "pool": deadline_seconds,
+        }
+        headers = {**self._base_headers, **(call.headers or {})}
+        request = httpx.Request(
+            call.method,
+            call.target.url,
+            headers=headers,
+            content=call.content,
+            extensions={"timeout": timeout},
+        )
+        try:
+            response = await self._client.send(request, stream=True)
+            try:
+                body = await _read_capped(response, call)
+            finally:
+                await _close(response)
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise ServiceUnavailableError(
+                call.service,
+                f"{call.service} at {call.target.shown} cannot be reached: {_in_words(exc)}",
+                url=call.target.shown,
+            ) from exc
+        return HttpReply(response.status_code, response.headers, body, call.target.shown)
+
+    def _target(self, url: str) -> _Target:
+        target = self._targets.get(url)
+        if target is None:
+            target = check_url(url, cleartext_hosts=self._cleartext_hosts)
+            if len(self._targets) >= MAX_KNOWN_URLS:
+                self._targets.clear()
+            self._targets[url] = target
+        return target
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A checked URL and the form of it that may be shown."""
+
+    url: httpx.URL
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What stays the same over all attempts."""
+
+    method: str
+    target: _Target
+    service: str
+    content: bytes | None
+    headers: Mapping[str, str] | None
+    max_body: int
+
+
+# Failures before a byte of the request was sent: another attempt cannot double anything.
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+
+async def _read_capped(response: httpx.Response, call: _Call) -> bytes:
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() not in {"", "identity"}:
+        raise ServiceReplyError(
+            call.service,
+            f"{call.service} at {call.target.shown} answered with content encoding"
+            f" {printable(encoding)!r}; none was asked for",
+            url=call.target.shown,
+            status=response.status_code,
+        )
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        if size > call.max_body:
+            raise ServiceReplyError(
+                call.service,
+                f"{call.service} at {call.target.shown} sent more than {call.max_body} bytes",
+                url=call.target.shown,
+                status=response.status_code,
+            )
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _close(response: httpx.Response) -> None:
+    # A cancelled request must still give its connection back; closing a socket is quick, and
+    # 1 s bounds the farewell of TLS.
+    if not response.is_closed:
+        with trio.CancelScope(shield=True), trio.move_on_after(1.0):
+            await response.aclose()
+
+
+def _in_words(exc: Exception) -> str:
+    if isinstance(exc, httpx.TimeoutException):
+        return f"timed out ({type(exc).__name__})"
+    text = printable(str(exc))
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+
+
+# --- URLs ----------------------------------------------------------------------------------
+
+
+def check_url(url: str, *, cleartext_hosts: frozenset[str] = frozenset()) -> _Target:
+    """Return *url* parsed, if a request may go there.
+
+    Raises:
+        InvalidInputError: If it is not absolute, or plain http to a host that is neither
+            loopback nor in *cleartext_hosts*: tokens travel in these requests.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError, ValueError) as exc:
+        raise InvalidInputError("the URL of a service cannot be parsed") from exc
+    shown = _shown(parsed)
+    if parsed.scheme not in {"https", "http"} or not parsed.host:
+        raise InvalidInputError(f"{shown} is not an http or https URL")
+    cleartext_is_fine = is_loopback(parsed.host) or parsed.host in cleartext_hosts
+    if parsed.scheme == "http" and not cleartext_is_fine:
+        raise InvalidInputError(
+            f"{shown} would be asked in clear text; https is required beyond this machine"
+        )
+    return _Target(parsed, shown)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether *host* is this machine by its very name: no resolver is asked."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def shown_url(url: str) -> str:
+    """Return *url* without user name, password, query and fragment, fit for logs and errors."""
+    try:
+        return _shown(httpx.URL(url))
+    except (httpx.InvalidURL, TypeError, ValueError):
+        return "(a URL that cannot be parsed)"
+
+
+def _shown(url: httpx.URL) -> str:
+    return printable(str(url.copy_with(userinfo=b"", query=None, fragment=None)))
+
+
+# --- answers -------------------------------------------------------------------------------
+
+
+def printable(text: str, limit: int = MAX_UPSTREAM_TEXT) -> str:
+    """Return text from outside, made safe to show: escaped, tokens blotted out, cut to *limit*.
+
+    Args:
+        text: Anything.
+        limit: Most characters of the result.
+    """
+    text = _JWT.sub("(token)", text[: 8 * limit])
+    # Not only control characters: bidirectional overrides can make a log line lie as well.
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def retry_after(reply: HttpReply) -> float | None:
+    """Return how many seconds the service asks to wait, cut to MAX_RETRY_AFTER, or None.
+
+    RFC 9110, 10.2.3. A date is taken relative to the answer's own ``Date``: the clocks of two
+    machines need not agree.
+    """
+    value = reply.headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    if value.isascii() and value.isdigit():
+        return min(float(value[:9]), MAX_RETRY_AFTER)
+    until, since = _http_date(value), _http_date(reply.headers.get("date", ""))
+    if until is None or since is None:
+        return None
+    return min(max((until - since).total_seconds(), 0.0), MAX_RETRY_AFTER)
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(value)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def refusal(reply: HttpReply, *, service: str) -> DaemonError:
+    """Return the error that says what an unwelcome answer means; the caller raises it.
+
+    Args:
+        reply: An answer whose status is not the one hoped for.
+        service: Name of the service.
+
+    Returns:
+        RateLimitedError for 429; ServiceUnavailableError for 408, 425 and 5xx (but 501 and 505);
+        ServiceRefusedError for any other 4xx, 501 and 505; ServiceReplyError for the rest: a
+        redirect is never followed, and an unexpected success is none.
+    """
+    status, wait = reply.status, retry_after(reply)
+    said = upstream_message(reply.body)
+    message = f"{service} at {reply.url} answered {status}" + (f": {said}" if said else "")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return RateLimitedError(
+            message,
+            retry_after_seconds=wait,
+            details={"service": service, "url": reply.url, "status": status},
+        )
+    if status in {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}:
+        return ServiceRefusedError(service, message, url=reply.url, status=status)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_EARLY,
+    }:
+        return ServiceUnavailableError(
+            service, message, url=reply.url, status=status, retry_after_seconds=wait
+        )
+    if status >= HTTPStatus.BAD_REQUEST:
+        return ServiceRefusedError(service, message, url=reply.url, status=status)
+    return ServiceReplyError(service, message, url=reply.url, status=status)
+
+
+def upstream_message(body: bytes) -> str:
+    """Return what the body of an error says, in one safe line; "" if it says nothing.
+
+    Understands the JSON of Fulcio, Rekor and OAuth servers, and plain text.
+    """
+    text = body[:4096].decode("utf-8", "replace").strip()
+    if text.startswith("{"):
+        try:
+            value = json.loads(body[:65536])
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            for key in ("message", "error_description", "error", "detail", "title"):
+                found = value.get(key)
+                if isinstance(found, str) and found:
+                    return printable(found.strip())
+    elif text.startswith("<"):
+        return ""  # a page for a browser helps nobody here
+    return printable(text)
