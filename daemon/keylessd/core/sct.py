@@ -1,0 +1,380 @@
+"""Signed certificate timestamps (RFC 6962): their bytes, both ways, and their verification.
+
+Decides nothing about the certificate itself: the path it gets was verified by the caller.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+from keylessd.core import asn1
+from keylessd.core.trusted_root import TransparencyLog
+from keylessd.errors import VerificationError
+
+SCT_LIST_OID = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
+POISON_OID = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.3")
+PRECERTIFICATE_SIGNING_OID = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.4")
+
+# RFC 5246, 7.4.1.4.1, the only values that RFC 6962 (2.1.4) allows.
+HASH_SHA256 = 4
+SIGNATURE_RSA = 1
+SIGNATURE_ECDSA = 3
+
+MAX_SCTS = 32  # a certificate of ten minutes carries one or two; bounds hostile signature checks
+_LOG_ID_SIZE = 32
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCertificateTimestamp:
+    """One SCT, version 1.
+
+    Attributes:
+        log_id: SHA-256 of the log key's SubjectPublicKeyInfo, 32 bytes.
+        timestamp_ms: Milliseconds since the epoch.
+        extensions: Opaque and signed; static logs put the leaf index there.
+        hash_algorithm: TLS number, 4 is SHA-256.
+        signature_algorithm: TLS number, 1 is RSA, 3 is ECDSA.
+        signature: DER for ECDSA, PKCS#1 v1.5 for RSA.
+    """
+
+    log_id: bytes
+    timestamp_ms: int
+    extensions: bytes
+    hash_algorithm: int
+    signature_algorithm: int
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedSct:
+    """A log's promise that verified.
+
+    Attributes:
+        log: The log's base URL, from the trust root.
+        time: When the log promised to publish the certificate.
+        operator: Who runs the log, or empty.
+        log_id: The log's id, 32 bytes.
+    """
+
+    log: str
+    time: datetime
+    operator: str
+    log_id: bytes
+
+
+# --- bytes ---------------------------------------------------------------------------------
+
+
+def sct_signed_data(
+    timestamp_ms: int, *, issuer_key_hash: bytes, tbs_certificate: bytes, extensions: bytes = b""
+) -> bytes:
+    """Return the bytes an embedded SCT signs (RFC 6962, 3.2, precert_entry).
+
+    Args:
+        timestamp_ms: Milliseconds since the epoch.
+        issuer_key_hash: SHA-256 of the issuing certificate's SubjectPublicKeyInfo, 32 bytes.
+        tbs_certificate: DER of the TBSCertificate without SCT list and without poison.
+        extensions: The SCT's own extensions.
+    """
+    return b"".join(
+        (
+            b"\x00\x00",  # version 1, certificate_timestamp
+            timestamp_ms.to_bytes(8),
+            b"\x00\x01",  # precert_entry
+            issuer_key_hash,
+            _vector(tbs_certificate, 3),
+            _vector(extensions, 2),
+        )
+    )
+
+
+def sct_signed_data_x509(
+    timestamp_ms: int, *, certificate: bytes, extensions: bytes = b""
+) -> bytes:
+    """Return the bytes a detached SCT signs (RFC 6962, 3.2, x509_entry).
+
+    Args:
+        timestamp_ms: Milliseconds since the epoch.
+        certificate: DER of the whole certificate.
+        extensions: The SCT's own extensions.
+    """
+    return b"".join(
+        (
+            b"\x00\x00",
+            timestamp_ms.to_bytes(8),
+            b"\x00\x00",  # x509_entry
+            _vector(certificate, 3),
+            _vector(extensions, 2),
+        )
+    )
+
+
+def encode_sct(sct: SignedCertificateTimestamp) -> bytes:
+    """Return the TLS encoding of one SCT."""
+    return b"".join(
+        (
+            b"\x00",
+            sct.log_id,
+            sct.timestamp_ms.to_bytes(8),
+            _vector(sct.extensions, 2),
+            bytes((sct.hash_algorithm, sct.signature_algorithm)),
+            _vector(sct.signature, 2),
+        )
+    )
+
+
+def encode_sct_list(scts: Sequence[SignedCertificateTimestamp]) -> bytes:
+    """Return the TLS encoding of a list of SCTs, without the OCTET STRING around it."""
+    return _vector(b"".join(_vector(encode_sct(sct), 2) for sct in scts), 2)
+
+
+def sct_list_extension(scts: Sequence[SignedCertificateTimestamp]) -> x509.UnrecognizedExtension:
+    """Return the certificate extension (not critical) that embeds the SCTs."""
+    return x509.UnrecognizedExtension(SCT_LIST_OID, asn1.encode(encode_sct_list(scts)))
+
+
+def parse_sct_list(raw: bytes) -> tuple[SignedCertificateTimestamp, ...]:
+    """Return the version 1 SCTs of a TLS-encoded list; those of other versions are left out.
+
+    Args:
+        raw: As `encode_sct_list` makes it.
+
+    Raises:
+        ValueError: Lengths do not agree, or the list is empty or too long.
+    """
+    reader = _Reader(raw)
+    body = _Reader(reader.vector(2))
+    reader.end()
+    items = []
+    while body.left():
+        items.append(body.vector(2))
+    if not 1 <= len(items) <= MAX_SCTS:
+        msg = f"a list of {len(items)} timestamps; 1 to {MAX_SCTS} are allowed"
+        raise ValueError(msg)
+    # RFC 6962, 3.3: whoever reads must skip versions it does not know.
+    return tuple(_parse_sct(item) for item in items if item[:1] == b"\x00")
+
+
+def _parse_sct(raw: bytes) -> SignedCertificateTimestamp:
+    reader = _Reader(raw)
+    reader.take(1)  # the version, seen by the caller
+    sct = SignedCertificateTimestamp(
+        log_id=reader.take(_LOG_ID_SIZE),
+        timestamp_ms=int.from_bytes(reader.take(8)),
+        extensions=reader.vector(2),
+        hash_algorithm=reader.take(1)[0],
+        signature_algorithm=reader.take(1)[0],
+        signature=reader.vector(2),
+    )
+    reader.end()
+    return sct
+
+
+def _vector(data: bytes, width: int) -> bytes:
+    return len(data).to_bytes(width) + data
+
+
+class _Reader:
+    """Reads TLS presentation language from bytes; every fault is a ValueError."""
+
+    __slots__ = ("_at", "_raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._at = 0
+
+    def take(self, count: int) -> bytes:
+        taken = self._raw[self._at : self._at + count]
+        if len(taken) != count:
+            msg = f"{count} bytes wanted at offset {self._at}, {len(taken)} left"
+            raise ValueError(msg)
+        self._at += count
+        return taken
+
+    def vector(self, width: int) -> bytes:
+        return self.take(int.from_bytes(self.take(width)))
+
+    def left(self) -> int:
+        return len(self._raw) - self._at
+
+    def end(self) -> None:
+        if self.left():
+            msg = f"{self.left()} bytes follow the end"
+            raise ValueError(msg)
+
+
+# --- verification --------------------------------------------------------------------------
+
+
+def verify_scts(
+    path: Sequence[x509.Certificate], ctlogs: Sequence[TransparencyLog], *, threshold: int = 1
+) -> tuple[VerifiedSct, ...]:
+    """Verify the SCTs embedded in a certificate, and that enough distinct logs gave one.
+
+    RFC 6962, 3.2. SCTs of logs that the trust root does not name say nothing and are skipped; one
+    that fails does not count, and is the error if too few are left. Logs count once per operator,
+    or by themselves if the trust root names none.
+
+    Args:
+        path: The verified path, leaf first, anchor last.
+        ctlogs: The trust root's certificate transparency logs.
+        threshold: How many distinct logs must have promised, at least 1.
+
+    Returns:
+        What verified, in the certificate's order.
+
+    Raises:
+        VerificationError: ``sct-missing``, ``sct-format``, or, when too few verified, the reason
+            of the first that did not: ``sct-log``, ``sct-time``, ``sct-signature``; or
+            ``sct-threshold``.
+    """
+    scts = embedded_scts(path[0])
+    tbs = path[0].tbs_precertificate_bytes
+    key_hash = hashlib.sha256(_issuer_spki(path)).digest()
+    verified: list[VerifiedSct] = []
+    first_failure: VerificationError | None = None
+    for sct in scts:
+        data = sct_signed_data(
+            sct.timestamp_ms,
+            issuer_key_hash=key_hash,
+            tbs_certificate=tbs,
+            extensions=sct.extensions,
+        )
+        try:
+            verified.append(verify_sct(sct, data, ctlogs))
+        except VerificationError as failure:
+            first_failure = first_failure or failure
+    counted = len({found.operator or found.log_id for found in verified})
+    if counted < threshold:
+        if counted == 0 and first_failure is not None:
+            raise first_failure
+        raise VerificationError(
+            "sct-threshold",
+            f"{counted} distinct transparency logs saw the certificate, {threshold} are required",
+            found=str(counted),
+            wanted=str(threshold),
+        )
+    return tuple(verified)
+
+
+def embedded_scts(leaf: x509.Certificate) -> tuple[SignedCertificateTimestamp, ...]:
+    """Return the SCTs embedded in a certificate whose extensions are known to parse.
+
+    Raises:
+        VerificationError: ``sct-missing`` or ``sct-format``.
+    """
+    try:
+        extension = leaf.extensions.get_extension_for_oid(SCT_LIST_OID)
+        return parse_sct_list(asn1.decode(bytes, extension.value.public_bytes()))
+    except x509.ExtensionNotFound as exc:
+        raise VerificationError(
+            "sct-missing", "the certificate holds no signed certificate timestamp"
+        ) from exc
+    except ValueError as exc:
+        raise VerificationError(
+            "sct-format", f"the certificate's timestamp list cannot be read: {exc}"
+        ) from exc
+
+
+def verify_sct(
+    sct: SignedCertificateTimestamp, signed_data: bytes, ctlogs: Sequence[TransparencyLog]
+) -> VerifiedSct:
+    """Verify one SCT against the logs that have its id.
+
+    Args:
+        sct: The timestamp.
+        signed_data: What it must sign, from `sct_signed_data` or `sct_signed_data_x509`.
+        ctlogs: The trust root's certificate transparency logs.
+
+    Raises:
+        VerificationError: ``sct-log`` if no log has that id, ``sct-signature``, or ``sct-time`` if
+            the log's key was not in use then.
+    """
+    failure = VerificationError(
+        "sct-log", f"the trust root has no certificate transparency log {sct.log_id.hex()}"
+    )
+    for log in ctlogs:
+        if log.log_id != sct.log_id:
+            continue
+        try:
+            _check_signature(sct, signed_data, log)
+            time = _check_time(sct, log)
+        except VerificationError as exc:
+            failure = exc
+        else:
+            return VerifiedSct(log.base_url, time, log.operator, log.log_id)
+    raise failure
+
+
+def _check_signature(
+    sct: SignedCertificateTimestamp, signed_data: bytes, log: TransparencyLog
+) -> None:
+    # RFC 6962, 2.1.4 fixes SHA-256 for each kind of key, whatever the curve.
+    key = log.key
+    try:
+        if (
+            isinstance(key, ec.EllipticCurvePublicKey)
+            and sct.signature_algorithm == SIGNATURE_ECDSA
+            and sct.hash_algorithm == HASH_SHA256
+        ):
+            key.verify(sct.signature, signed_data, ec.ECDSA(hashes.SHA256()))
+            return
+        if (
+            isinstance(key, rsa.RSAPublicKey)
+            and sct.signature_algorithm == SIGNATURE_RSA
+            and sct.hash_algorithm == HASH_SHA256
+        ):
+            key.verify(sct.signature, signed_data, padding.PKCS1v15(), hashes.SHA256())
+            return
+    except InvalidSignature as exc:
+        raise VerificationError(
+            "sct-signature",
+            f"the certificate timestamp's signature does not verify with the key of {log.base_url}",
+        ) from exc
+    raise VerificationError(
+        "sct-signature",
+        f"algorithms {sct.hash_algorithm}/{sct.signature_algorithm} of the certificate timestamp "
+        f"do not fit the key of {log.base_url}",
+    )
+
+
+def _check_time(sct: SignedCertificateTimestamp, log: TransparencyLog) -> datetime:
+    try:
+        # Integer arithmetic: a float would move the last millisecond of a range.
+        time = _EPOCH + timedelta(milliseconds=sct.timestamp_ms)
+    except OverflowError:
+        time = datetime.max.replace(tzinfo=UTC)
+    if not log.valid_for.contains(time):
+        raise VerificationError(
+            "sct-time", f"the key of {log.base_url} was not in use at {time.isoformat()}"
+        )
+    return time
+
+
+def _issuer_spki(path: Sequence[x509.Certificate]) -> bytes:
+    # RFC 6962, 3.2: a certificate that only signs precertificates is passed over.
+    candidates = [cert for cert in path[1:] if not _signs_precertificates_only(cert)]
+    if not candidates:
+        raise VerificationError("certificate-chain", "the certificate's path names no issuer")
+    return (
+        candidates[0]
+        .public_key()
+        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+
+
+def _signs_precertificates_only(certificate: x509.Certificate) -> bool:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    except x509.ExtensionNotFound:
+        return False
+    return PRECERTIFICATE_SIGNING_OID in usage.value
