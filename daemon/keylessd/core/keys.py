@@ -1,0 +1,163 @@
+"""Public keys: reading, naming and verifying with them. Never touches a private key."""
+
+from __future__ import annotations
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+
+from keylessd.core.digests import Digest, HashAlgorithm, digest_of
+from keylessd.errors import InvalidInputError
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+
+MAX_KEY_BYTES = 64 << 10  # bytes; an RSA-16384 key in PEM is under 4 KiB
+MIN_RSA_BITS = 2048
+MAX_RSA_BITS = 16384  # larger moduli only serve to burn time
+
+_CURVE_HASHES = {
+    "secp256r1": HashAlgorithm.SHA256,
+    "secp384r1": HashAlgorithm.SHA384,
+    "secp521r1": HashAlgorithm.SHA512,
+}
+_CURVE_DETAILS = {
+    "secp256r1": "PKIX_ECDSA_P256_SHA_256",
+    "secp384r1": "PKIX_ECDSA_P384_SHA_384",
+    "secp521r1": "PKIX_ECDSA_P521_SHA_512",
+}
+_NAMED_RSA_BITS = frozenset({2048, 3072, 4096})
+
+
+class BadSignatureError(ValueError):
+    """The signature was not made by this key over this message."""
+
+    def __init__(self, message: str = "the signature does not verify with the key") -> None:
+        super().__init__(message)
+
+
+def load_public_key(raw: bytes) -> PublicKey:
+    """Return the public key in *raw*.
+
+    Args:
+        raw: PEM, or DER, of a SubjectPublicKeyInfo or of a PKCS#1 RSAPublicKey.
+
+    Raises:
+        InvalidInputError: It is none of these, or of a kind that Sigstore signatures do not
+            use here: ECDSA on P-256, P-384, P-521, RSA of 2048 bits and more, Ed25519.
+    """
+    if len(raw) > MAX_KEY_BYTES:
+        raise InvalidInputError(f"public key of {len(raw)} bytes; the limit is {MAX_KEY_BYTES}")
+    try:
+        if raw.lstrip().startswith(b"-----BEGIN"):
+            key = serialization.load_pem_public_key(raw)
+        else:
+            key = serialization.load_der_public_key(raw)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+        raise InvalidInputError("the public key is not PEM or DER of a known kind") from exc
+    return supported_key(key)
+
+
+def supported_key(key: object) -> PublicKey:
+    """Return *key* itself if it is of a kind this package verifies with.
+
+    Args:
+        key: A public key object of the cryptography package, for example a certificate's.
+
+    Raises:
+        InvalidInputError: The kind, curve or size is not supported.
+    """
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        if key.curve.name in _CURVE_HASHES:
+            return key
+        raise InvalidInputError(f"public key on the unsupported curve {key.curve.name!r}")
+    if isinstance(key, rsa.RSAPublicKey):
+        if MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+            return key
+        raise InvalidInputError(
+            f"RSA key of {key.key_size} bits; supported are {MIN_RSA_BITS} to {MAX_RSA_BITS}"
+        )
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return key
+    raise InvalidInputError(f"public key of the unsupported kind {type(key).__name__}")
+
+
+def spki(key: PublicKey) -> bytes:
+    """Return the key as DER of its SubjectPublicKeyInfo."""
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def key_details(key: PublicKey) -> str:
+    """Return the key's name in Sigstore's registry of algorithms (``PublicKeyDetails``).
+
+    For Ed25519 that is the pure form, ``"PKIX_ED25519"``.
+
+    Raises:
+        InvalidInputError: The registry has no name for an RSA key of this size.
+    """
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return _CURVE_DETAILS[key.curve.name]
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return "PKIX_ED25519"
+    if key.key_size not in _NAMED_RSA_BITS:
+        raise InvalidInputError(
+            f"RSA key of {key.key_size} bits; only {sorted(_NAMED_RSA_BITS)} have a name"
+        )
+    return f"PKIX_RSA_PKCS1V15_{key.key_size}_SHA256"
+
+
+def signing_hash(key: PublicKey) -> HashAlgorithm | None:
+    """Return the hash that the key signs with: the curve's own, SHA-256 for RSA.
+
+    None means that the key signs the message itself (pure Ed25519).
+    """
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return _CURVE_HASHES[key.curve.name]
+    if isinstance(key, rsa.RSAPublicKey):
+        return HashAlgorithm.SHA256
+    return None
+
+
+def verify_message(key: PublicKey, signature: bytes, message: bytes) -> None:
+    """Verify *signature* over *message*, hashed as signing_hash() says.
+
+    Args:
+        key: The signer's key.
+        signature: DER for ECDSA, else raw; RSA is PKCS#1 v1.5.
+        message: The whole message.
+
+    Raises:
+        BadSignatureError: It does not verify.
+    """
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        try:
+            key.verify(signature, message)
+        except (InvalidSignature, ValueError) as exc:
+            raise BadSignatureError from exc
+        return
+    algorithm = signing_hash(key)
+    assert algorithm is not None  # noqa: S101  # only Ed25519 has none
+    verify_digest(key, signature, digest_of(algorithm, message))
+
+
+def verify_digest(key: PublicKey, signature: bytes, digest: Digest) -> None:
+    """Verify *signature* over a message of which only the digest is known.
+
+    The digest's algorithm is used as it is, also where it is not the key's own, since some
+    formats fix it: a checkpoint is always hashed with SHA-256.
+
+    Raises:
+        BadSignatureError: It does not verify, or the key signs messages only (Ed25519).
+    """
+    prehashed = Prehashed(digest.algorithm.hash())
+    try:
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, digest.value, ec.ECDSA(prehashed))
+        elif isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, digest.value, padding.PKCS1v15(), prehashed)
+        else:
+            raise BadSignatureError("Ed25519 signs messages; a digest alone cannot be verified")
+    except (InvalidSignature, UnsupportedAlgorithm) as exc:
+        raise BadSignatureError from exc
