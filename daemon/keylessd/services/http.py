@@ -9,27 +9,26 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from ipaddress import ip_address
 
 import httpx
 import trio
 
 from keylessd.errors import (
     DaemonError,
-    InvalidInputError,
     RateLimitedError,
     ServiceRefusedError,
     ServiceReplyError,
     ServiceUnavailableError,
 )
 from keylessd.flow.backoff import backoff
+from keylessd.services.pool import PooledTransport
+from keylessd.services.urls import Target, check_url, printable
 
 MAX_PARALLEL = 256  # connections in all: one per request of a full house
 KEEPALIVE_SECONDS = 30.0  # idle connections; most servers drop theirs after 60 s or more
@@ -38,11 +37,9 @@ WRITE_SECONDS = 10.0
 MAX_RETRY_AFTER = 60.0  # seconds; a longer wish is cut to this
 RETRY_FIRST_SECONDS = 0.2
 RETRY_CAP_SECONDS = 5.0
-MAX_UPSTREAM_TEXT = 200  # characters of a service's own words in an error
 MAX_KNOWN_URLS = 1024
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
-_JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +68,15 @@ def new_client(
         proxy: URL of an HTTP proxy, from the settings; never from the environment.
         transport: Replaces the network, in tests.
     """
+    context = ssl.create_default_context()
+    if transport is None and proxy is None:
+        transport = PooledTransport(
+            ssl_context=context,
+            max_connections=MAX_PARALLEL,
+            keepalive_seconds=KEEPALIVE_SECONDS,
+        )
     return httpx.AsyncClient(
-        verify=ssl.create_default_context(),
+        verify=context,
         trust_env=False,
         follow_redirects=False,
         http2=False,
@@ -110,7 +114,7 @@ class HttpClient:
         self._rng = rng
         self._cleartext_hosts = cleartext_hosts
         self._base_headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[str, Target] = {}
 
     async def send(
         self,
@@ -207,7 +211,7 @@ class HttpClient:
             ) from exc
         return HttpReply(response.status_code, response.headers, body, call.target.shown)
 
-    def _target(self, url: str) -> _Target:
+    def _target(self, url: str) -> Target:
         target = self._targets.get(url)
         if target is None:
             target = check_url(url, cleartext_hosts=self._cleartext_hosts)
@@ -218,19 +222,11 @@ class HttpClient:
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
-    """A checked URL and the form of it that may be shown."""
-
-    url: httpx.URL
-    shown: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Call:
     """What stays the same over all attempts."""
 
     method: str
-    target: _Target
+    target: Target
     service: str
     content: bytes | None
     headers: Mapping[str, str] | None
@@ -281,67 +277,7 @@ def _in_words(exc: Exception) -> str:
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 
 
-# --- URLs ----------------------------------------------------------------------------------
-
-
-def check_url(url: str, *, cleartext_hosts: frozenset[str] = frozenset()) -> _Target:
-    """Return *url* parsed, if a request may go there.
-
-    Raises:
-        InvalidInputError: If it is not absolute, or plain http to a host that is neither
-            loopback nor in *cleartext_hosts*: tokens travel in these requests.
-    """
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError, ValueError) as exc:
-        raise InvalidInputError("the URL of a service cannot be parsed") from exc
-    shown = _shown(parsed)
-    if parsed.scheme not in {"https", "http"} or not parsed.host:
-        raise InvalidInputError(f"{shown} is not an http or https URL")
-    cleartext_is_fine = is_loopback(parsed.host) or parsed.host in cleartext_hosts
-    if parsed.scheme == "http" and not cleartext_is_fine:
-        raise InvalidInputError(
-            f"{shown} would be asked in clear text; https is required beyond this machine"
-        )
-    return _Target(parsed, shown)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether *host* is this machine by its very name: no resolver is asked."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def shown_url(url: str) -> str:
-    """Return *url* without user name, password, query and fragment, fit for logs and errors."""
-    try:
-        return _shown(httpx.URL(url))
-    except (httpx.InvalidURL, TypeError, ValueError):
-        return "(a URL that cannot be parsed)"
-
-
-def _shown(url: httpx.URL) -> str:
-    return printable(str(url.copy_with(userinfo=b"", query=None, fragment=None)))
-
-
 # --- answers -------------------------------------------------------------------------------
-
-
-def printable(text: str, limit: int = MAX_UPSTREAM_TEXT) -> str:
-    """Return text from outside, made safe to show: escaped, tokens blotted out, cut to *limit*.
-
-    Args:
-        text: Anything.
-        limit: Most characters of the result.
-    """
-    text = _JWT.sub("(token)", text[: 8 * limit])
-    # Not only control characters: bidirectional overrides can make a log line lie as well.
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def retry_after(reply: HttpReply) -> float | None:

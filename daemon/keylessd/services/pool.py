@@ -1,0 +1,283 @@
+"""HTTP/1.1 connections kept open per server: the transport under ``services.http``.
+
+httpx's own pool looks at every connection for each request it takes and returns; with 256 in
+flight that is most of the cost of a request. Here taking and returning are constant work: a
+stack of idle connections per server. Only what the daemon needs: no proxies, no HTTP/2, no
+redirects, the body of a request in memory.
+"""
+
+from __future__ import annotations
+
+import select
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+
+import h11
+import httpx
+import trio
+
+READ_SIZE = 65536  # bytes
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_Origin = tuple[str, str, int]
+
+
+class PooledTransport(httpx.AsyncBaseTransport):
+    """Carries requests of an ``httpx.AsyncClient`` running under trio."""
+
+    def __init__(
+        self, *, ssl_context: ssl.SSLContext, max_connections: int, keepalive_seconds: float
+    ) -> None:
+        """Store the limits; nothing is connected.
+
+        Args:
+            ssl_context: Verifies the servers.
+            max_connections: Most connections in use at once; as many again may be idle.
+            keepalive_seconds: An idle connection older than this is not used again.
+        """
+        self._ssl_context = ssl_context
+        self._max_connections = max_connections
+        self._keepalive_seconds = keepalive_seconds
+        self._slots = trio.Semaphore(max_connections)
+        self._idle: dict[_Origin, deque[_Connection]] = {}
+        self._idle_count = 0
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the idle connections; those in use close when their request ends."""
+        for stack in self._idle.values():
+            for connection in stack:
+                connection.close()
+        self._idle.clear()
+        self._idle_count = 0
+        self._keepalive_seconds = -1.0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send *request* and return the answer with its body still to be read.
+
+        Raises:
+            httpx.TransportError: The usual kinds of it.
+        """
+        limits: dict[str, float | None] = request.extensions.get("timeout", {})
+        body = await request.aread()
+        with _timeouts(limits.get("pool"), httpx.PoolTimeout):
+            await self._slots.acquire()
+        connection: _Connection | None = None
+        try:
+            connection = self._take(_origin(request.url)) or await self._connect(request, limits)
+            head = await connection.exchange(request, body, limits)
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            self._slots.release()
+            raise
+        return httpx.Response(
+            head.status_code,
+            headers=list(head.headers),
+            stream=_Body(self, connection, limits.get("read")),
+            extensions={"http_version": b"HTTP/" + head.http_version},
+            request=request,
+        )
+
+    def _take(self, origin: _Origin) -> _Connection | None:
+        """Return the idle connection used last that is still good, or None."""
+        stack = self._idle.get(origin)
+        oldest = trio.current_time() - self._keepalive_seconds
+        while stack:
+            connection = stack.pop()
+            self._idle_count -= 1
+            if connection.idle_since >= oldest and not connection.has_hung_up():
+                return connection
+            connection.close()
+        return None
+
+    def give_back(self, connection: _Connection) -> None:
+        """Keep a connection whose answer was read to the end, or close it."""
+        self._slots.release()
+        now = trio.current_time()
+        stack = self._idle.setdefault(connection.origin, deque())
+        while stack and stack[0].idle_since < now - self._keepalive_seconds:
+            stack.popleft().close()
+            self._idle_count -= 1
+        is_full = self._idle_count >= self._max_connections or self._keepalive_seconds < 0
+        if is_full or not connection.start_next_cycle():
+            connection.close()
+            return
+        connection.idle_since = now
+        stack.append(connection)
+        self._idle_count += 1
+
+    def drop(self) -> None:
+        """Take note that a connection was closed before its answer ended."""
+        self._slots.release()
+
+    async def _connect(
+        self, request: httpx.Request, limits: dict[str, float | None]
+    ) -> _Connection:
+        origin = scheme, host, port = _origin(request.url)
+        with _timeouts(limits.get("connect"), httpx.ConnectTimeout):
+            try:
+                socket_stream = await trio.open_tcp_stream(host, port)
+            except OSError as exc:
+                raise httpx.ConnectError(_reason(exc), request=request) from exc
+            if scheme != "https":
+                return _Connection(origin, socket_stream, socket_stream)
+            tls = trio.SSLStream(
+                socket_stream, self._ssl_context, server_hostname=host, https_compatible=True
+            )
+            try:
+                await tls.do_handshake()
+            except (trio.BrokenResourceError, ssl.SSLError, OSError) as exc:
+                socket_stream.socket.close()
+                raise httpx.ConnectError(_reason(exc.__cause__ or exc), request=request) from exc
+            except BaseException:
+                socket_stream.socket.close()
+                raise
+            return _Connection(origin, tls, socket_stream)
+
+
+class _Connection:
+    """One connection and the state of its current request."""
+
+    __slots__ = ("_h11", "_socket_stream", "_stream", "idle_since", "origin")
+
+    def __init__(
+        self,
+        origin: _Origin,
+        stream: trio.SSLStream[trio.SocketStream] | trio.SocketStream,
+        socket_stream: trio.SocketStream,
+    ) -> None:
+        self.origin = origin
+        self.idle_since = 0.0
+        self._stream = stream
+        self._socket_stream = socket_stream
+        self._h11 = h11.Connection(h11.CLIENT)
+
+    async def exchange(
+        self, request: httpx.Request, body: bytes, limits: dict[str, float | None]
+    ) -> h11.Response:
+        """Send the whole request and return the head of the answer."""
+        try:
+            data = self._h11.send(
+                h11.Request(
+                    method=request.method, target=request.url.raw_path, headers=request.headers.raw
+                )
+            )
+            if body:
+                data = (data or b"") + (self._h11.send(h11.Data(data=body)) or b"")
+            data = (data or b"") + (self._h11.send(h11.EndOfMessage()) or b"")
+        except h11.LocalProtocolError as exc:
+            raise httpx.LocalProtocolError(str(exc), request=request) from exc
+        # A server may refuse a long body and close: its answer is still to be read.
+        with (
+            _timeouts(limits.get("write"), httpx.WriteTimeout),
+            suppress(trio.BrokenResourceError),
+        ):
+            await self._stream.send_all(data)
+        while True:
+            event = await self.next_event(limits.get("read"))
+            if isinstance(event, h11.Response):
+                return event
+            if not isinstance(event, h11.InformationalResponse):
+                raise httpx.RemoteProtocolError("the server closed without an answer")
+
+    async def next_event(self, read_seconds: float | None) -> object:
+        """Return the next h11 event, reading as long as it takes."""
+        while True:
+            try:
+                event = self._h11.next_event()
+            except h11.RemoteProtocolError as exc:
+                raise httpx.RemoteProtocolError(str(exc)) from exc
+            if event is not h11.NEED_DATA:
+                return event
+            with _timeouts(read_seconds, httpx.ReadTimeout):
+                try:
+                    data = await self._stream.receive_some(READ_SIZE)
+                except (trio.BrokenResourceError, OSError) as exc:
+                    raise httpx.ReadError(_reason(exc.__cause__ or exc)) from exc
+            if not data and self._h11.their_state is h11.SEND_RESPONSE:
+                raise httpx.RemoteProtocolError("the server closed without an answer")
+            self._h11.receive_data(bytes(data))
+
+    def start_next_cycle(self) -> bool:
+        """Get ready for another request; False if this connection takes none."""
+        try:
+            self._h11.start_next_cycle()
+        except h11.ProtocolError:
+            return False
+        # Bytes after the answer belong to nothing that was asked.
+        return not self._h11.trailing_data[0]
+
+    def has_hung_up(self) -> bool:
+        """Return whether the server closed, or sent what nobody asked for, while idle."""
+        poll = select.poll()
+        poll.register(self._socket_stream.socket.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Close at once, without TLS's farewell: the answer was complete or is not wanted."""
+        self._socket_stream.socket.close()
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of an answer; gives its connection back at the end, or closes it."""
+
+    def __init__(
+        self, pool: PooledTransport, connection: _Connection, read_seconds: float | None
+    ) -> None:
+        self._pool = pool
+        self._connection: _Connection | None = connection
+        self._read_seconds = read_seconds
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        connection = self._connection
+        if connection is None:
+            raise StopAsyncIteration
+        event = await connection.next_event(self._read_seconds)
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        # The end of the answer: no other kind of event can come here.
+        self._connection = None
+        self._pool.give_back(connection)
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Close the connection if the answer was not read to its end."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+            self._pool.drop()
+
+
+def _origin(url: httpx.URL) -> _Origin:
+    return url.scheme, url.host, url.port or DEFAULT_PORTS[url.scheme]
+
+
+@contextmanager
+def _timeouts(seconds: float | None, error: type[httpx.TimeoutException]) -> Iterator[None]:
+    if seconds is None:
+        yield
+        return
+    with trio.move_on_after(seconds) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise error(f"no progress for {seconds:g} seconds")
+
+
+def _reason(exc: BaseException) -> str:
+    if isinstance(exc, OSError) and exc.strerror:
+        return exc.strerror
+    return str(exc) or type(exc).__name__

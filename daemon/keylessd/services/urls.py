@@ -1,0 +1,80 @@
+"""URLs and texts from outside, checked before use and made safe to show. Asks nobody."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import httpx
+
+from keylessd.errors import InvalidInputError
+
+MAX_UPSTREAM_TEXT = 200  # characters of somebody else's words in an error
+
+_JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A checked URL, and the form of it that may be shown."""
+
+    url: httpx.URL
+    shown: str
+
+
+def check_url(url: str, *, cleartext_hosts: frozenset[str] = frozenset()) -> Target:
+    """Return *url* parsed, if a request may go there.
+
+    Raises:
+        InvalidInputError: If it is not absolute, or plain http to a host that is neither
+            loopback nor in *cleartext_hosts*: tokens travel in these requests.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError, ValueError) as exc:
+        raise InvalidInputError("the URL of a service cannot be parsed") from exc
+    shown = _shown(parsed)
+    if parsed.scheme not in {"https", "http"} or not parsed.host:
+        raise InvalidInputError(f"{shown} is not an http or https URL")
+    cleartext_is_fine = is_loopback(parsed.host) or parsed.host in cleartext_hosts
+    if parsed.scheme == "http" and not cleartext_is_fine:
+        raise InvalidInputError(
+            f"{shown} would be asked in clear text; https is required beyond this machine"
+        )
+    return Target(parsed, shown)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether *host* is this machine by its very name: no resolver is asked."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def shown_url(url: str) -> str:
+    """Return *url* without user name, password, query and fragment, fit for logs and errors."""
+    try:
+        return _shown(httpx.URL(url))
+    except (httpx.InvalidURL, TypeError, ValueError):
+        return "(a URL that cannot be parsed)"
+
+
+def _shown(url: httpx.URL) -> str:
+    return printable(str(url.copy_with(userinfo=b"", query=None, fragment=None)))
+
+
+def printable(text: str, limit: int = MAX_UPSTREAM_TEXT) -> str:
+    """Return text from outside, made safe to show: escaped, tokens blotted out, cut to *limit*.
+
+    Args:
+        text: Anything.
+        limit: Most characters of the result.
+    """
+    text = _JWT.sub("(token)", text[: 8 * limit])
+    # Not only control characters: bidirectional overrides can make a log line lie as well.
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
