@@ -25,12 +25,10 @@ from keylessd.sandbox.ca import (
 )
 from keylessd.sandbox.ctlog import (
     CtLog,
-    FileEntries,
-    Frontier,
     LogEntry,
-    MemoryEntries,
     precert_chain_entry,
 )
+from keylessd.sandbox.store import LogStore
 from keylessd.sandbox.vault import MemoryVault, ecdsa_key
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
@@ -55,7 +53,7 @@ def email_principal(address: str = "a@example.com") -> Principal:
 def new_authority(**options):
     vault = MemoryVault()
     clock = FixedClock()
-    log = CtLog(ecdsa_key(vault, "ctfe"), MemoryEntries(), clock=clock, **options)
+    log = CtLog(ecdsa_key(vault, "ctfe"), LogStore.in_memory(), clock=clock, **options)
     return CertificateAuthority.open(vault, log=log, clock=clock), log
 
 
@@ -202,60 +200,50 @@ def test_authority_is_the_same_after_opening_again():
 # --- the log --------------------------------------------------------------------------------
 
 
-def reference_root(leaves: list[bytes]) -> bytes:
-    """RFC 6962, 2.1, word for word."""
-    if not leaves:
-        return hashlib.sha256().digest()
-    if len(leaves) == 1:
-        return hashlib.sha256(b"\0" + leaves[0]).digest()
-    split = 1
-    while split * 2 < len(leaves):
-        split *= 2
-    return hashlib.sha256(
-        b"\1" + reference_root(leaves[:split]) + reference_root(leaves[split:])
-    ).digest()
-
-
-def test_frontier_gives_the_root_at_every_size():
-    leaves: list[bytes] = []
-    frontier = Frontier()
-    for number in range(70):
-        assert frontier.root() == reference_root(leaves)
-        leaf = number.to_bytes(2, "big")
-        frontier.append(leaf)
-        leaves.append(leaf)
-
-
 def test_log_goes_on_where_it_was(tmp_path):
     key = ec.generate_private_key(ec.SECP256R1())
     clock = FixedClock()
-    store = FileEntries(tmp_path / "ct")
-    log = CtLog(key, store, clock=clock)
-    for number in range(5):
-        log.add_certificate(bytes([number]) * 9)
+    with LogStore.open(tmp_path / "ct") as store:
+        log = CtLog(key, store, clock=clock)
+        for number in range(5):
+            log.add_certificate(bytes([number]) * 9)
+        head = log.tree_head()
+    with LogStore.open(tmp_path / "ct") as store:
+        again = CtLog(key, store, clock=clock)
+        assert (again.size, again.tree_head().root_hash) == (5, head.root_hash)
+        again.add_certificate(b"next")
+        assert len(again.entries(0, 99)) == 6
+
+
+def test_same_certificate_in_the_same_millisecond_is_one_entry():
+    _, log = new_authority()
+    assert log.add_certificate(b"one").timestamp == log.add_certificate(b"one").timestamp
+    assert log.size == 1
+
+
+def test_leaf_is_found_by_its_hash_and_proved():
+    _, log = new_authority()
+    log.add_certificate(b"one")
+    log.add_certificate(b"two")
+    first, second = (hashlib.sha256(b"\0" + entry.leaf).digest() for entry in log.entries(0, 1))
+    assert log.proof(second, 2) == (1, (first,))
+    assert log.proof(second, 1) is None
+    assert log.proof(b"?" * 32, 2) is None
+    assert log.consistency(1, 2) == (second,)
+    assert log.consistency(1, 3) is None
+
+
+def test_tree_head_is_signed_over_size_time_and_root():
+    _, log = new_authority()
+    log.add_certificate(b"one")
     head = log.tree_head()
-    store.close()
-    again = CtLog(key, FileEntries(tmp_path / "ct"), clock=clock)
-    assert (again.size, again.tree_head().root_hash) == (5, head.root_hash)
-    again.add_certificate(b"next")
-    assert len(again.entries(0, 99)) == 6
-
-
-@pytest.mark.parametrize("cut", range(1, 20))
-def test_torn_record_is_dropped(tmp_path, cut):
-    path = tmp_path / "ct"
-    store = FileEntries(path)
-    store.append(LogEntry(b"first", b"pre"))
-    store.append(LogEntry(b"second", b"pre2"))
-    store.close()
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) - min(cut, 8 + len(b"secondpre2"))])
-    again = FileEntries(path)
-    assert [again[index] for index in range(len(again))] == [LogEntry(b"first", b"pre")]
-    again.append(LogEntry(b"third", b""))
-    again.close()
-    last = FileEntries(path)
-    assert last[1] == LogEntry(b"third", b"")
+    root = hashlib.sha256(b"\0" + log.entries(0, 0)[0].leaf).digest()
+    assert (head.size, head.root_hash) == (1, root)
+    message = struct.pack(">BBQQ", 0, 1, 1893553445678, 1) + root
+    key = serialization.load_der_public_key(log.public_key_der)
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert head.signature[:2] == b"\x04\x03"
+    key.verify(head.signature[4:], message, ec.ECDSA(hashes.SHA256()))
 
 
 def test_extra_data_holds_precertificate_and_chain():

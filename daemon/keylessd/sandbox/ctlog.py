@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from keylessd.sandbox.store import LogStore, NewRecord
+from keylessd.sandbox.tree import MerkleTree
 
 if TYPE_CHECKING:
     from keylessd.clock import Clock
@@ -77,109 +78,6 @@ class TreeHead:
     signature: bytes
 
 
-class EntryStore(Protocol):
-    """An append-only list of entries."""
-
-    def __len__(self) -> int: ...
-
-    def append(self, entry: LogEntry) -> None:
-        """Keep *entry* at the end."""
-        ...
-
-    def __getitem__(self, index: int) -> LogEntry: ...
-
-
-class MemoryEntries:
-    """Entries that end with the object."""
-
-    def __init__(self) -> None:
-        self._entries: list[LogEntry] = []
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __getitem__(self, index: int) -> LogEntry:
-        return self._entries[index]
-
-    def append(self, entry: LogEntry) -> None:
-        """Keep *entry* at the end."""
-        self._entries.append(entry)
-
-
-class FileEntries:
-    """Entries in one append-only file; a record that a crash cut short is dropped at the start.
-
-    Record: u32be length of the leaf, u32be length of the precertificate, then both.
-    """
-
-    _HEAD = struct.Struct(">II")
-
-    def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._offsets: list[int] = []
-        self._end = 0
-        total = os.fstat(self._file).st_size
-        while self._end + self._HEAD.size <= total:
-            head = os.pread(self._file, self._HEAD.size, self._end)
-            following = self._end + self._HEAD.size + sum(self._HEAD.unpack(head))
-            if following > total:
-                break
-            self._offsets.append(self._end)
-            self._end = following
-        os.ftruncate(self._file, self._end)
-
-    def __len__(self) -> int:
-        return len(self._offsets)
-
-    def __getitem__(self, index: int) -> LogEntry:
-        offset = self._offsets[index]
-        lengths = self._HEAD.unpack(os.pread(self._file, self._HEAD.size, offset))
-        body = os.pread(self._file, sum(lengths), offset + self._HEAD.size)
-        return LogEntry(leaf=body[: lengths[0]], precertificate=body[lengths[0] :])
-
-    def append(self, entry: LogEntry) -> None:
-        """Write *entry* behind the others, in one system call."""
-        head = self._HEAD.pack(len(entry.leaf), len(entry.precertificate))
-        record = head + entry.leaf + entry.precertificate
-        written = os.pwrite(self._file, record, self._end)
-        if written != len(record):
-            os.ftruncate(self._file, self._end)
-            raise OSError(f"only {written} of {len(record)} bytes of a log entry were written")
-        self._offsets.append(self._end)
-        self._end += len(record)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
-
-
-class Frontier:
-    """The roots of the full subtrees of a growing Merkle tree, largest first (RFC 6962, 2.1)."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._peaks: list[bytes] = []
-
-    def append(self, leaf: bytes) -> None:
-        """Add the leaf with these bytes."""
-        node = hashlib.sha256(b"\x00" + leaf).digest()
-        below = self.size
-        while below & 1:
-            node = hashlib.sha256(b"\x01" + self._peaks.pop() + node).digest()
-            below >>= 1
-        self._peaks.append(node)
-        self.size += 1
-
-    def root(self) -> bytes:
-        """Return the 32-byte root hash; that of the empty string for the empty tree."""
-        if not self._peaks:
-            return hashlib.sha256().digest()
-        root = self._peaks[-1]
-        for peak in reversed(self._peaks[:-1]):
-            root = hashlib.sha256(b"\x01" + peak + root).digest()
-        return root
-
-
 def _u24(content: bytes) -> bytes:
     return len(content).to_bytes(3, "big") + content
 
@@ -201,7 +99,7 @@ class CtLog:
 
     Args:
         key: The log's P-256 key.
-        entries: Where entries are kept; those already there are the log's past.
+        store: Where entries are kept; those already there are the log's past.
         clock: Gives the time of SCTs and tree heads.
         leaf_index_extension: Put the leaf's index into every SCT, as static-CT logs do.
     """
@@ -209,18 +107,16 @@ class CtLog:
     def __init__(
         self,
         key: ec.EllipticCurvePrivateKey,
-        entries: EntryStore,
+        store: LogStore,
         *,
         clock: Clock,
         leaf_index_extension: bool = False,
     ) -> None:
         self._key = key
-        self._entries = entries
+        self._store = store
         self._clock = clock
         self._leaf_index_extension = leaf_index_extension
-        self._tree = Frontier()
-        for index in range(len(entries)):
-            self._tree.append(entries[index].leaf)
+        self._tree = MerkleTree(store.leaves())
         self.public_key_der = key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
@@ -262,8 +158,11 @@ class CtLog:
         )
         signature = self._sign(V1 + CERTIFICATE_TIMESTAMP + timestamped)
         leaf = V1 + TIMESTAMPED_ENTRY + timestamped
-        self._entries.append(LogEntry(leaf=leaf, precertificate=precertificate))
-        self._tree.append(leaf)
+        leaf_hash = hashlib.sha256(b"\x00" + leaf).digest()
+        # Only the same certificate in the same millisecond makes the same leaf.
+        if self._store.index_of(leaf_hash) is None:
+            self._store.append([NewRecord(leaf_hash, leaf_hash, leaf, precertificate)])
+            self._tree.append(leaf_hash)
         return SignedCertificateTimestamp(self.log_id, timestamp, extensions, signature)
 
     def tree_head(self) -> TreeHead:
@@ -277,7 +176,28 @@ class CtLog:
 
     def entries(self, start: int, end: int) -> list[LogEntry]:
         """Return the entries *start* to *end*, both included, as far as they exist."""
-        return [self._entries[index] for index in range(start, min(end + 1, self.size))]
+        return [
+            LogEntry(record.body, record.extra) for record in self._store.records(start, end + 1)
+        ]
+
+    def proof(self, leaf_hash: bytes, size: int) -> tuple[int, tuple[bytes, ...]] | None:
+        """Return the leaf's index and its path to the root of the tree of *size* leaves.
+
+        None if that tree does not hold the leaf.
+        """
+        index = self._store.index_of(leaf_hash)
+        if index is None or not index < size <= self.size:
+            return None
+        return index, self._tree.inclusion_proof(index, size)
+
+    def consistency(self, first: int, second: int) -> tuple[bytes, ...] | None:
+        """Return the proof that the tree of *second* leaves extends that of *first*.
+
+        None unless 0 < first <= second <= size.
+        """
+        if not 0 < first <= second <= self.size:
+            return None
+        return self._tree.consistency_proof(first, second)
 
     def _sign(self, message: bytes) -> bytes:
         return self._key.sign(message, ec.ECDSA(hashes.SHA256()))
