@@ -3,13 +3,7 @@
 Nothing here does I/O. clientlib/doc/protocol.md is the text; this is one reading of it.
 """
 
-from keyless.wire._connection import (
-    NEED_DATA,
-    Connection,
-    LocalProtocolError,
-    NeedData,
-    RemoteProtocolError,
-)
+from keyless.wire._connection import Connection
 from keyless.wire._messages import (
     CLIENT,
     SERVER,
@@ -24,7 +18,9 @@ from keyless.wire._messages import (
     Welcome,
     WireError,
 )
-from keyless.wire._schema import DIGEST_BYTES, OPERATIONS, WHERE_FILES, printable
+from keyless.wire._operations import OPERATIONS, WHERE_FILES
+from keyless.wire._schema import DIGEST_BYTES, printable
+from keyless.wire._state import NEED_DATA, LocalProtocolError, NeedData, RemoteProtocolError
 
 __all__ = [
     "CLIENT",

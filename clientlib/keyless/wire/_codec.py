@@ -21,6 +21,13 @@ from keyless.wire._limits import (
     MIN_INT,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    # (data, offset, the number after the tag, depth, values left) -> value, offset after it.
+    Reader = Callable[[bytes, int, int, int, list[int]], tuple[object, int]]
+
 
 class CodecError(ValueError):
     """The bytes are no value this protocol admits, or the value has no such bytes."""
@@ -44,47 +51,40 @@ def unpack(data: bytes) -> object:
     return value
 
 
-def _read(data: bytes, at: int, depth: int, left: list[int]) -> "tuple[object, int]":
+def _read(data: bytes, at: int, depth: int, left: "list[int]") -> "tuple[object, int]":
     """Read the value at offset *at*; return it and the offset after it."""
     left[0] -= 1
     if left[0] < 0:
         raise CodecError("too many values")
     tag = data[at]
     at += 1
-    if tag < 0x80:
-        return tag, at
-    if tag >= 0xE0:
-        return tag - 0x100, at
-    if tag < 0x90:
-        return _read_map(data, at, tag & 0x0F, depth, left)
-    if tag < 0xA0:
-        return _read_array(data, at, tag & 0x0F, depth, left)
-    if tag < 0xC0:
-        return _read_str(data, at, tag & 0x1F)
-    if tag in _SIMPLE:
-        return _SIMPLE[tag], at
+    if tag in _WHOLE:
+        return _WHOLE[tag], at
+    if tag in _SHORT:
+        reader, number = _SHORT[tag]
+        return reader(data, at, number, depth, left)
     if tag not in _SIZED:
         raise CodecError("a type that is not admitted")
-    kind, width = _SIZED[tag]
-    raw = data[at : at + width]
-    if len(raw) != width:
+    reader, width, signed = _SIZED[tag]
+    if at + width > len(data):
         raise CodecError("cut short")
-    at += width
-    number = int.from_bytes(raw, "big", signed=kind == "int")
-    if kind == "str":
-        return _read_str(data, at, number)
-    if kind == "bin":
-        return _read_bin(data, at, number)
-    if kind == "array":
-        return _read_array(data, at, number, depth, left)
-    if kind == "map":
-        return _read_map(data, at, number, depth, left)
+    number = int.from_bytes(data[at : at + width], "big", signed=signed)
+    return reader(data, at + width, number, depth, left)
+
+
+def _read_int(
+    data: bytes, at: int, number: int, depth: int, left: "list[int]"
+) -> "tuple[int, int]":
+    del data, depth, left
     if number > MAX_INT:
         raise CodecError("an integer out of range")
     return number, at
 
 
-def _read_str(data: bytes, at: int, length: int) -> "tuple[str, int]":
+def _read_str(
+    data: bytes, at: int, length: int, depth: int, left: "list[int]"
+) -> "tuple[str, int]":
+    del depth, left
     if length > MAX_STR:
         raise CodecError("a string is too long")
     end = at + length
@@ -93,7 +93,10 @@ def _read_str(data: bytes, at: int, length: int) -> "tuple[str, int]":
     return data[at:end].decode(), end
 
 
-def _read_bin(data: bytes, at: int, length: int) -> "tuple[bytes, int]":
+def _read_bin(
+    data: bytes, at: int, length: int, depth: int, left: "list[int]"
+) -> "tuple[bytes, int]":
+    del depth, left
     if length > MAX_BIN:
         raise CodecError("a binary is too long")
     end = at + length
@@ -103,7 +106,7 @@ def _read_bin(data: bytes, at: int, length: int) -> "tuple[bytes, int]":
 
 
 def _read_array(
-    data: bytes, at: int, length: int, depth: int, left: list[int]
+    data: bytes, at: int, length: int, depth: int, left: "list[int]"
 ) -> "tuple[list[object], int]":
     if length > MAX_ARRAY:
         raise CodecError("an array is too long")
@@ -117,7 +120,7 @@ def _read_array(
 
 
 def _read_map(
-    data: bytes, at: int, length: int, depth: int, left: list[int]
+    data: bytes, at: int, length: int, depth: int, left: "list[int]"
 ) -> "tuple[dict[str, object], int]":
     if length > MAX_MAP:
         raise CodecError("a map is too long")
@@ -134,28 +137,39 @@ def _read_map(
     return result, at
 
 
-_SIMPLE = {0xC0: None, 0xC2: False, 0xC3: True}
-
-# Tag -> what it starts, and the bytes of the number that follows.
-_SIZED = {
-    0xC4: ("bin", 1),
-    0xC5: ("bin", 2),
-    0xC6: ("bin", 4),
-    0xCC: ("uint", 1),
-    0xCD: ("uint", 2),
-    0xCE: ("uint", 4),
-    0xCF: ("uint", 8),
-    0xD0: ("int", 1),
-    0xD1: ("int", 2),
-    0xD2: ("int", 4),
-    0xD3: ("int", 8),
-    0xD9: ("str", 1),
-    0xDA: ("str", 2),
-    0xDB: ("str", 4),
-    0xDC: ("array", 2),
-    0xDD: ("array", 4),
-    0xDE: ("map", 2),
-    0xDF: ("map", 4),
+# Tags that are a value, tags that hold a length, and tags after which a number of so many bytes
+# follows: a length, or the integer itself.
+_WHOLE: "dict[int, object]" = {
+    **{tag: tag for tag in range(0x80)},
+    0xC0: None,
+    0xC2: False,
+    0xC3: True,
+    **{tag: tag - 0x100 for tag in range(0xE0, 0x100)},
+}
+_SHORT: "dict[int, tuple[Reader, int]]" = {
+    **{0x80 + length: (_read_map, length) for length in range(16)},
+    **{0x90 + length: (_read_array, length) for length in range(16)},
+    **{0xA0 + length: (_read_str, length) for length in range(32)},
+}
+_SIZED: "dict[int, tuple[Reader, int, bool]]" = {
+    0xC4: (_read_bin, 1, False),
+    0xC5: (_read_bin, 2, False),
+    0xC6: (_read_bin, 4, False),
+    0xCC: (_read_int, 1, False),
+    0xCD: (_read_int, 2, False),
+    0xCE: (_read_int, 4, False),
+    0xCF: (_read_int, 8, False),
+    0xD0: (_read_int, 1, True),
+    0xD1: (_read_int, 2, True),
+    0xD2: (_read_int, 4, True),
+    0xD3: (_read_int, 8, True),
+    0xD9: (_read_str, 1, False),
+    0xDA: (_read_str, 2, False),
+    0xDB: (_read_str, 4, False),
+    0xDC: (_read_array, 2, False),
+    0xDD: (_read_array, 4, False),
+    0xDE: (_read_map, 2, False),
+    0xDF: (_read_map, 4, False),
 }
 
 
@@ -176,10 +190,8 @@ def pack(value: object) -> bytes:
 
 def _write(out: bytearray, value: object) -> None:
     # bool before int, since a bool is an int.
-    if value is None:
-        out.append(0xC0)
-    elif isinstance(value, bool):
-        out.append(0xC3 if value else 0xC2)
+    if value is None or isinstance(value, bool):
+        out.append(_TAG_OF[value])
     elif isinstance(value, int):
         _write_int(out, value)
     elif isinstance(value, str):
@@ -189,25 +201,32 @@ def _write(out: bytearray, value: object) -> None:
     elif isinstance(value, bytes):
         _write_length(out, len(value), (0, 0), (0xC4, 0xC5, 0xC6))
         out += value
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, (list, tuple)):
         _write_length(out, len(value), (0x90, 16), (0, 0xDC, 0xDD))
         for item in value:
             _write(out, item)
     elif isinstance(value, dict):
         _write_length(out, len(value), (0x80, 16), (0, 0xDE, 0xDF))
         for key, item in value.items():
-            if not isinstance(key, str):
-                raise CodecError("a key is not a string")
-            _write(out, key)
+            _write_key(out, key)
             _write(out, item)
     else:
         raise CodecError("a type that is not admitted")
 
 
+_TAG_OF = {None: 0xC0, False: 0xC2, True: 0xC3}
+
+
+def _write_key(out: bytearray, key: object) -> None:
+    if not isinstance(key, str):
+        raise CodecError("a key is not a string")
+    _write(out, key)
+
+
 def _write_int(out: bytearray, value: int) -> None:
     if not MIN_INT <= value <= MAX_INT:
         raise CodecError("an integer out of range")
-    if -32 <= value < 0x80:
+    if value in _ONE_BYTE:
         out.append(value & 0xFF)
         return
     first = 0xCC if value >= 0 else 0xD0
@@ -217,6 +236,9 @@ def _write_int(out: bytearray, value: int) -> None:
             out.append(first + step)
             out += value.to_bytes(width, "big", signed=value < 0)
             return
+
+
+_ONE_BYTE = range(-32, 128)
 
 
 def _write_length(

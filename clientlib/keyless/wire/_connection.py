@@ -12,6 +12,16 @@ which end we are.
 
 from keyless.wire import _codec
 from keyless.wire._framing import FrameBuffer, FrameTooLongError, frame
+from keyless.wire._heads import (
+    Head,
+    MessageError,
+    failure_problem,
+    read_failure,
+    read_head,
+    read_hello,
+    read_welcome,
+    to_head,
+)
 from keyless.wire._limits import (
     MAX_ATTACHMENT_BYTES,
     MAX_ATTACHMENTS,
@@ -20,7 +30,6 @@ from keyless.wire._limits import (
     MAX_IN_FLIGHT,
     MAX_OPEN_BYTES,
     PIPELINE_BEFORE_WELCOME,
-    PROTOCOL_VERSION,
 )
 from keyless.wire._messages import (
     CLIENT,
@@ -30,101 +39,36 @@ from keyless.wire._messages import (
     ConnectionClosed,
     Event,
     Failure,
-    Head,
-    Hello,
-    MessageError,
     Reply,
     Request,
-    Welcome,
     WireError,
-    failure_problem,
-    read_failure,
-    read_head,
-    read_hello,
-    read_welcome,
-    to_head,
 )
-from keyless.wire._schema import (
-    OPERATIONS,
-    PROGRESS,
-    printable,
-    problem,
-    reply_problem,
-    request_problem,
+from keyless.wire._operations import OPERATIONS, reply_problem, request_problem
+from keyless.wire._schema import PROGRESS, printable, problem
+from keyless.wire._state import (
+    ABOUT_A_REQUEST,
+    AFTER_PEER_OPENED,
+    CLOSED,
+    LEGAL,
+    NEED_DATA,
+    OPEN,
+    START,
+    LocalProtocolError,
+    RemoteProtocolError,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import enum
-    from typing import Final, Protocol
+    from typing import Protocol
 
-    class NeedData(enum.Enum):
-        """The type of NEED_DATA, an enumeration so that type checkers narrow on ``is``."""
-
-        NEED_DATA = "NEED_DATA"
-
-    NEED_DATA: Final = NeedData.NEED_DATA
-
-    Sent = Hello | Welcome | Request | Reply | Failure | Event | Cancel
-    Received = Sent | BadRequest | ConnectionClosed
+    from keyless.wire._messages import Received, Sent, Welcome
+    from keyless.wire._state import NeedData
 
     class Codec(Protocol):
         """The two functions a codec module has; both raise CodecError only."""
 
         def pack(self, value: object) -> bytes: ...
         def unpack(self, data: bytes) -> object: ...
-else:
-
-    class NeedData:
-        """The type of NEED_DATA: next_event() has nothing until more bytes are received."""
-
-        __slots__ = ()
-
-        def __repr__(self):
-            return "NEED_DATA"
-
-    NEED_DATA = NeedData()
-
-
-class LocalProtocolError(Exception):
-    """Our own side asked for something the protocol does not allow. Nothing was sent."""
-
-
-class RemoteProtocolError(Exception):
-    """The peer broke the protocol; the connection is unusable.
-
-    Attributes:
-        code: Stable code for the error frame that tells the peer why, before closing:
-            ``bad_frame``, ``too_large``, ``unsupported_version`` or ``busy``.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
-# All transitions are here: (who speaks, its state) -> what it may say -> its next state.
-# "error" answers one request, "goodbye" is the error frame that ends the connection.
-START, OPEN, CLOSED = "start", "open", "closed"
-LEGAL = {
-    (CLIENT, START): {"hello": OPEN, "closed": CLOSED},
-    (CLIENT, OPEN): {"request": OPEN, "cancel": OPEN, "closed": CLOSED},
-    (CLIENT, CLOSED): {},
-    (SERVER, START): {"welcome": OPEN, "goodbye": CLOSED, "closed": CLOSED},
-    (SERVER, OPEN): {
-        "reply": OPEN,
-        "error": OPEN,
-        "event": OPEN,
-        "goodbye": CLOSED,
-        "closed": CLOSED,
-    },
-    (SERVER, CLOSED): {},
-}
-# What only makes sense once the other end has opened the conversation.
-AFTER_PEER_OPENED = {"welcome"}
-# What is about a request that is still unanswered.
-ABOUT_A_REQUEST = {"reply", "error", "event", "cancel"}
 
 
 class Connection:
@@ -210,6 +154,19 @@ class Connection:
         held = limits.get("open_bytes", MAX_OPEN_BYTES) - sum(self._held.values())
         return max(0, min(held, limits.get("attachments", MAX_ATTACHMENT_BYTES)))
 
+    @property
+    def partial(self) -> bool:
+        """Whether a message of the peer has begun to arrive and is not complete.
+
+        True only after next_event() has answered NEED_DATA; a server bounds how long it lasts.
+        """
+        return self._head is not None or self._buffer.skipping or len(self._buffer) > 0
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes of messages that are not complete are held now."""
+        return len(self._buffer) + sum(map(len, self._attachments.values()))
+
     # --- receiving ----------------------------------------------------------------------------
 
     def receive_data(self, data: "bytes | bytearray | memoryview") -> None:
@@ -263,7 +220,7 @@ class Connection:
     def _starved(self) -> "Received | NeedData":
         if not self._eof:
             return NEED_DATA
-        clean = self._head is None and not len(self._buffer) and not self._buffer.skipping
+        clean = not self.partial
         self._states[self.peer] = CLOSED
         self._forget_frame()
         return ConnectionClosed(clean)
@@ -341,29 +298,26 @@ class Connection:
         self, head: Head, attachments: "dict[str, bytes]", refusal: "WireError | None"
     ) -> "Received":
         fields, kind = head.fields, head.kind
-        if kind == "request":
-            if refusal is not None:
-                return BadRequest(fields["id"], printable(fields["op"], 64), refusal)
-            return Request(fields["id"], fields["op"], fields["body"], attachments)
-        if kind == "reply":
-            self._answered(fields["id"])
-            return Reply(fields["id"], fields["body"], attachments)
-        if kind == "event":
-            return Event(fields["id"], fields["name"], fields["body"])
-        if kind == "cancel":
-            return Cancel(fields["id"])
-        if kind == "error":
-            failure = read_failure(fields)
-            if failure.id is not None:
-                self._answered(failure.id)
-            return failure
-        if kind == "welcome":
-            self.welcome = read_welcome(fields)
-            return self.welcome
-        hello = read_hello(fields)
-        if PROTOCOL_VERSION not in hello.versions:
-            raise MessageError("unsupported_version", f"only version {PROTOCOL_VERSION} is spoken")
-        return hello
+        message: Received
+        if kind == "request" and refusal is not None:
+            message = BadRequest(fields["id"], printable(fields["op"], 64), refusal)
+        elif kind == "request":
+            message = Request(fields["id"], fields["op"], fields["body"], attachments)
+        elif kind == "reply":
+            message = Reply(fields["id"], fields["body"], attachments)
+        elif kind == "error":
+            message = read_failure(fields)
+        elif kind == "event":
+            message = Event(fields["id"], fields["name"], fields["body"])
+        elif kind == "cancel":
+            message = Cancel(fields["id"])
+        elif kind == "welcome":
+            message = self.welcome = read_welcome(fields)
+        else:
+            message = read_hello(fields)
+        if isinstance(message, (Reply, Failure)) and message.id is not None:
+            self._answered(message.id)
+        return message
 
     def _answered(self, number: int) -> None:
         del self._open[number]
@@ -384,7 +338,7 @@ class Connection:
         found = self._unsendable(message)
         if found:
             raise LocalProtocolError(f"{kind} cannot be sent: {found}")
-        attachments = message.attachments if isinstance(message, Request | Reply) else {}
+        attachments = message.attachments if isinstance(message, (Request, Reply)) else {}
         try:
             data = frame(self._codec.pack(to_head(message)), list(attachments.values()))
         except (_codec.CodecError, FrameTooLongError) as error:
@@ -393,30 +347,34 @@ class Connection:
         if isinstance(message, Request):
             self._open[message.id] = message.op
             self._held[message.id] = sum(map(len, attachments.values()))
-        elif isinstance(message, Reply | Failure) and message.id is not None:
+        elif isinstance(message, (Reply, Failure)) and message.id is not None:
             self._answered(message.id)
         return data
 
     def _unsendable(self, message: "Sent") -> "str | None":
         if message.kind in ABOUT_A_REQUEST and getattr(message, "id", None) not in self._open:
             return "no such request waits for it"
+        found = None
         if isinstance(message, Request):
-            return self._request_unsendable(message)
-        if isinstance(message, Reply):
-            sizes = {name: len(data) for name, data in message.attachments.items()}
-            op = self._open[message.id]
-            if op not in OPERATIONS:
-                return "the request was refused"
-            return _too_much(sizes) or reply_problem(op, message.body, sizes)
-        if isinstance(message, Failure):
-            return failure_problem(message)
-        if isinstance(message, Event):
-            return problem(PROGRESS, message.body, "body")
-        return None
+            found = self._request_unsendable(message)
+        elif isinstance(message, Reply):
+            found = self._reply_unsendable(message)
+        elif isinstance(message, Failure):
+            found = failure_problem(message)
+        elif isinstance(message, Event):
+            found = problem(PROGRESS, message.body, "body")
+        return found
+
+    def _reply_unsendable(self, reply: Reply) -> "str | None":
+        op = self._open[reply.id]
+        if op not in OPERATIONS:
+            return "the request was refused"
+        sizes = {name: len(data) for name, data in reply.attachments.items()}
+        return _too_much(sizes) or reply_problem(op, reply.body, sizes)
 
     def _request_unsendable(self, request: Request) -> "str | None":
-        if not isinstance(request.id, int) or not 1 <= request.id <= MAX_ID:
-            return f"its id is not an integer from 1 to {MAX_ID}"
+        if found := problem(("int", 1, MAX_ID), request.id, "id"):
+            return found
         if request.id in self._open:
             return "its id is in use"
         if request.op not in OPERATIONS:

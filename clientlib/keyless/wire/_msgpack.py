@@ -8,7 +8,7 @@ occur twice, floats, unsigned integers above 63 bits, and depth. `max_ext_len=0`
 extension type, timestamps included, which an `ext_hook` would not see.
 """
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it has no stubs
 
 from keyless.wire._codec import CodecError
 from keyless.wire._limits import (
@@ -21,6 +21,10 @@ from keyless.wire._limits import (
     MAX_STR,
     MIN_INT,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def unpack(data: bytes) -> object:
@@ -63,30 +67,32 @@ def unpack(data: bytes) -> object:
     return value
 
 
-def _walk(value: object, depth: int, left: list[int]) -> None:
+def _walk(value: "Any", depth: int, left: "list[int]") -> None:  # noqa: ANN401  # what unpackb gave
+    """Refuse what `unpackb` admits and the protocol does not."""
     left[0] -= 1
     if left[0] < 0:
         raise CodecError("too many values")
     kind = type(value)
-    if kind is str or kind is bytes or kind is bool or value is None:
-        return
+    if kind not in _ADMITTED:
+        raise CodecError("a type that is not admitted")
     if kind is int:
-        if not MIN_INT <= value <= MAX_INT:  # type: ignore[operator]  # kind is int
+        if not MIN_INT <= value <= MAX_INT:
             raise CodecError("an integer out of range")
         return
-    if depth >= MAX_DEPTH and (kind is dict or kind is list):
+    if kind is not dict and kind is not list:
+        return
+    if depth >= MAX_DEPTH:
         raise CodecError("nested too deeply")
     if kind is dict:
-        for key, item in value.items():  # type: ignore[attr-defined]  # kind is dict
-            if type(key) is not str:
-                raise CodecError("a key is not a string")
-            left[0] -= 1
-            _walk(item, depth + 1, left)
-    elif kind is list:
-        for item in value:  # type: ignore[attr-defined]  # kind is list
-            _walk(item, depth + 1, left)
-    else:
-        raise CodecError("a type that is not admitted")
+        if any(type(key) is not str for key in value):
+            raise CodecError("a key is not a string")
+        left[0] -= len(value)
+        value = value.values()
+    for item in value:
+        _walk(item, depth + 1, left)
+
+
+_ADMITTED = frozenset({dict, list, str, bytes, int, bool, type(None)})
 
 
 def pack(value: object) -> bytes:
