@@ -333,7 +333,7 @@ def _match_pem(pem: bytes, signer: _Signer) -> None:
         else:
             found = spki(load_public_key(pem))
             wanted = spki(load_public_key(wanted))
-    except (ValueError, UnsupportedAlgorithm, InvalidInputError) as exc:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, InvalidInputError) as exc:
         raise VerificationError(
             "entry-verifier", "the logged verifier is not PEM of the bundle's kind of signer"
         ) from exc
@@ -345,7 +345,7 @@ def _key_of(signer: _Signer) -> PublicKey:
         if signer.is_certificate:
             return supported_key(x509.load_der_x509_certificate(signer.der).public_key())
         return load_public_key(signer.der)
-    except (ValueError, UnsupportedAlgorithm, InvalidInputError) as exc:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, InvalidInputError) as exc:
         raise VerificationError("entry-verifier", "the signer's key is not supported") from exc
 
 

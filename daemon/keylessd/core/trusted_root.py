@@ -353,7 +353,7 @@ def _certificate_of(raw: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(raw)
         supported_key(certificate.public_key())
-    except (ValueError, UnsupportedAlgorithm, InvalidInputError) as exc:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, InvalidInputError) as exc:
         raise _UnusableError("a certificate is malformed or has an unsupported key") from exc
     return certificate
 
