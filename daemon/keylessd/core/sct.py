@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -16,8 +17,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from keylessd.core import asn1
-from keylessd.core.trusted_root import TransparencyLog
 from keylessd.errors import VerificationError
+
+if TYPE_CHECKING:
+    from keylessd.core.trusted_root import TransparencyLog
 
 SCT_LIST_OID = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
 POISON_OID = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.3")

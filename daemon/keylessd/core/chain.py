@@ -1,0 +1,211 @@
+"""Certificate paths by the hybrid model: every certificate valid at the signing time.
+
+Builds a path from a leaf to an anchor of the trust root and says for which times it holds. What
+the leaf may be used for is judged by core.certificate and core.timestamp.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.verification import (
+    Criticality,
+    ExtensionPolicy,
+    PolicyBuilder,
+    Store,
+)
+from cryptography.x509.verification import VerificationError as PathError
+
+from keylessd.errors import VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from keylessd.core.trusted_root import Authority
+
+_KEPT_PATHS = 512  # verified paths of recent leaves; a daemon signs many artifacts with one leaf
+
+
+def verify_chain(
+    leaf: x509.Certificate, authorities: Sequence[Authority], at: datetime
+) -> tuple[x509.Certificate, ...]:
+    """Return the path from a signing certificate to an anchor that was valid at a time.
+
+    RFC 5280, 6.1, and the hybrid model: the leaf, each intermediate and the anchor itself were
+    all valid then, and the trust root held their authority for valid. Only intermediates of the
+    trust root are used; those of a bundle never.
+
+    Args:
+        leaf: From `keylessd.core.certificate.parse_leaf`.
+        authorities: The trust root's certificate authorities.
+        at: A verified time. Certificates count in whole seconds, both ends included.
+
+    Returns:
+        Leaf first, anchor last.
+
+    Raises:
+        VerificationError: ``certificate-expired`` if the leaf itself was not valid then, else
+            ``certificate-chain``.
+    """
+    check_valid_at(leaf, at, what="signing certificate", check="certificate-expired")
+    in_use = [authority for authority in authorities if authority.valid_for.contains(at)]
+    failure = VerificationError(
+        "certificate-chain",
+        f"no certificate authority of the trust root was in use at {at.isoformat()}",
+    )
+    for authority in in_use:
+        try:
+            return verify_path(
+                leaf,
+                authority.chain,
+                at,
+                usage=ExtendedKeyUsageOID.CODE_SIGNING,
+                check="certificate-chain",
+            )
+        except VerificationError as exc:
+            failure = exc
+    raise failure
+
+
+def check_valid_at(certificate: x509.Certificate, at: datetime, *, what: str, check: str) -> None:
+    """Check that a time lies in a certificate's own validity, in whole seconds, ends included.
+
+    Args:
+        certificate: The certificate.
+        at: Aware time; its fraction of a second is dropped, since certificates have none. A path
+            is judged by the same rule.
+        what: What the certificate is, for the message.
+        check: Name of the check, for the error.
+
+    Raises:
+        VerificationError: Under the name *check*.
+    """
+    second = at.replace(microsecond=0)
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not start <= second <= end:
+        raise VerificationError(
+            check,
+            f"the {what} is valid from {start.isoformat()} to {end.isoformat()}, "
+            f"not at {at.isoformat()}",
+            found=at.isoformat(),
+            wanted=f"{start.isoformat()} to {end.isoformat()}",
+        )
+
+
+def verify_path(
+    leaf: x509.Certificate,
+    chain: tuple[x509.Certificate, ...],
+    at: datetime,
+    *,
+    usage: x509.ObjectIdentifier,
+    check: str,
+) -> tuple[x509.Certificate, ...]:
+    """Return the path from *leaf* through *chain* to its last certificate, valid at a time.
+
+    Args:
+        leaf: The end of the path.
+        chain: An authority's certificates, leaf-most first; the last one is the anchor.
+        at: When all of them must have been valid.
+        usage: What the intermediates must be for, if they are restricted at all.
+        check: Name of the check, for the error.
+
+    Raises:
+        VerificationError: Under the name *check*.
+    """
+    try:
+        path = _signed_path(leaf, chain, usage)
+    except _BadPathError as exc:
+        raise VerificationError(check, str(exc)) from exc
+    for certificate in path:
+        what = f"certificate {certificate.subject.rfc4514_string()[:200]!r} of the path"
+        check_valid_at(certificate, at, what=what, check=check)
+    return path
+
+
+class _BadPathError(ValueError):
+    """There is no time at which the path is good; the message says why."""
+
+
+@lru_cache(maxsize=_KEPT_PATHS)
+def _signed_path(
+    leaf: x509.Certificate,
+    chain: tuple[x509.Certificate, ...],
+    usage: x509.ObjectIdentifier,
+) -> tuple[x509.Certificate, ...]:
+    """Return the path if all but its times is right. It is remembered, as it never changes.
+
+    Time enters such a verification through the validity periods alone. So the path is verified
+    at the first second that could lie in all of them, and the caller compares the periods.
+    """
+    try:
+        # The leaf's issuer is looked up by name: a chain may serve leaves of several levels.
+        names = [certificate.subject for certificate in chain]
+        if leaf.issuer not in names:
+            raise _BadPathError("the certificate was issued by another authority")  # noqa: TRY301
+        path = (leaf, *chain[names.index(leaf.issuer) :])
+        for authority in path[1:]:
+            _check_authority_usage(authority, usage)
+        latest_start = max(certificate.not_valid_before_utc for certificate in path)
+        verifier = (
+            PolicyBuilder()
+            .store(_store(path[-1]))
+            .time(latest_start.astimezone(UTC).replace(tzinfo=None))
+            .max_chain_depth(len(chain))
+            .extension_policies(ca_policy=_authority_policy(), ee_policy=_leaf_policy())
+            .build_client_verifier()
+        )
+        found = verifier.verify(leaf, list(path[1:-1])).chain
+    except _BadPathError:
+        raise
+    except PathError as exc:
+        raise _BadPathError(f"the certificate's path is not valid: {str(exc)[:200]}") from exc
+    except (
+        ValueError,
+        UnsupportedAlgorithm,
+        x509.UnsupportedGeneralNameType,
+        x509.DuplicateExtension,
+    ) as exc:
+        raise _BadPathError(f"the certificate's path cannot be built: {str(exc)[:200]}") from exc
+    if tuple(found) != path:
+        raise _BadPathError("the certificate's path leaves the authority's chain")
+    return path
+
+
+def _check_authority_usage(certificate: x509.Certificate, usage: x509.ObjectIdentifier) -> None:
+    # The library's rules for this are for TLS and are switched off below.
+    try:
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    if usage not in usages and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in usages:
+        raise _BadPathError("an authority's certificate is restricted to another key usage")
+
+
+@lru_cache(maxsize=64)
+def _store(anchor: x509.Certificate) -> Store:
+    # The anchor alone. An intermediate in here would be an anchor itself, and the validity of
+    # those above it would never be looked at.
+    return Store([anchor])
+
+
+@lru_cache(maxsize=1)
+def _authority_policy() -> ExtensionPolicy:
+    return ExtensionPolicy.webpki_defaults_ca().may_be_present(
+        x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None
+    )
+
+
+@lru_cache(maxsize=1)
+def _leaf_policy() -> ExtensionPolicy:
+    # Client authentication, which the default demands, is not what these certificates are for;
+    # their own usage is checked by those who know it. A TSA's certificate has no name either.
+    return (
+        ExtensionPolicy.webpki_defaults_ee()
+        .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None)
+        .may_be_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
+    )

@@ -1,0 +1,424 @@
+"""RFC 3161 timestamps: the request, and the verification of the response. Asks no authority.
+
+The signer is always the first certificate of an authority in the trust root. A certificate that
+the response carries is compared with it and otherwise ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from keylessd.core import asn1
+from keylessd.core.certificate import check_not_authority
+from keylessd.core.chain import verify_path
+from keylessd.core.digests import Digest, HashAlgorithm, digest_of
+from keylessd.errors import VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from keylessd.core.trusted_root import Authority
+
+T = TypeVar("T")
+
+MAX_RESPONSE_BYTES = 1 << 20  # a response with its certificates has 1 to 6 KiB
+STATUS_GRANTED = 0
+
+HASH_OIDS = {
+    HashAlgorithm.SHA256: asn1.OID_SHA256,
+    HashAlgorithm.SHA384: asn1.OID_SHA384,
+    HashAlgorithm.SHA512: asn1.OID_SHA512,
+}
+_HASHES = {oid: algorithm for algorithm, oid in HASH_OIDS.items()}
+_ECDSA_HASHES = {
+    asn1.OID_ECDSA_SHA256: HashAlgorithm.SHA256,
+    asn1.OID_ECDSA_SHA384: HashAlgorithm.SHA384,
+    asn1.OID_ECDSA_SHA512: HashAlgorithm.SHA512,
+}
+_RSA_HASHES = {
+    asn1.OID_RSA_SHA256: HashAlgorithm.SHA256,
+    asn1.OID_RSA_SHA384: HashAlgorithm.SHA384,
+    asn1.OID_RSA_SHA512: HashAlgorithm.SHA512,
+}
+
+# A response that fails one of these says nothing about the bundle: it is of an authority that
+# this trust root does not know, or in an encoding that is not read here.
+UNVERIFIABLE = frozenset({"timestamp-format", "timestamp-authority"})
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedTimestamp:
+    """A time that an authority of the trust root vouched for.
+
+    Attributes:
+        time: When the authority saw the signature, aware, in UTC.
+        authority: The authority's URI, from the trust root.
+        operator: Who runs it, or empty.
+        serial: The timestamp's serial number at the authority.
+        counts_as: Equal for timestamps that count once: the operator's name, or the digest of
+            the authority's certificate.
+    """
+
+    time: datetime
+    authority: str
+    operator: str
+    serial: int
+    counts_as: str
+
+
+def build_request(digest: Digest, *, nonce: int, certificates: bool) -> bytes:
+    """Return a TimeStampReq (DER) for the digest of a signature.
+
+    Args:
+        digest: Of the raw signature bytes.
+        nonce: Positive random number; the response must repeat it.
+        certificates: Whether the response shall hold the authority's certificate.
+    """
+    return asn1.encode(
+        asn1.TimeStampReq(
+            version=1,
+            message_imprint=asn1.MessageImprint(
+                # RFC 5754, 2: SHA-2 identifiers have no parameters.
+                hash_algorithm=asn1.AlgorithmIdentifier(
+                    algorithm=HASH_OIDS[digest.algorithm], parameters=None
+                ),
+                hashed_message=digest.value,
+            ),
+            req_policy=None,
+            nonce=nonce,
+            cert_req=certificates,
+            extensions=None,
+        )
+    )
+
+
+def verify_timestamp(
+    response: bytes, signature: bytes, authorities: Sequence[Authority], *, nonce: int | None = None
+) -> VerifiedTimestamp:
+    """Verify that an authority of the trust root saw a signature, and return when.
+
+    RFC 3161, 2.4.2, and RFC 5652, 5. The authority's path is judged at the timestamp's own time.
+
+    Args:
+        response: TimeStampResp, DER.
+        signature: The raw bytes that were stamped, of any length.
+        authorities: The trust root's timestamp authorities.
+        nonce: The nonce of our own request; None if it was not ours.
+
+    Raises:
+        VerificationError: ``timestamp-format``, ``timestamp-status``, ``timestamp-authority``,
+            ``timestamp-imprint``, ``timestamp-nonce``, ``timestamp-attributes``,
+            ``timestamp-certificate``, ``timestamp-signature``, ``timestamp-usage``,
+            ``timestamp-validity`` or ``timestamp-chain``. Those in `UNVERIFIABLE` mean that it
+            proves nothing either way.
+    """
+    token = _Token.parse(response)
+    candidates = _candidates(token, authorities)
+    _check_imprint(token.info, signature)
+    _check_nonce(token.info, nonce)
+    attributes = _check_attributes(token)
+    for number, authority in enumerate(candidates, start=1):
+        try:
+            _check_authority(token, attributes, authority)
+        except VerificationError:
+            if number == len(candidates):
+                raise
+        else:
+            break
+    signer = authority.chain[0]
+    return VerifiedTimestamp(
+        time=token.time,
+        authority=authority.uri,
+        operator=authority.operator,
+        serial=token.info.serial_number,
+        counts_as=authority.operator or signer.fingerprint(hashes.SHA256()).hex(),
+    )
+
+
+# --- 1. the encoding -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A granted response, decoded; nothing in it is verified."""
+
+    data: asn1.SignedData
+    signer: asn1.SignerInfo
+    content: bytes
+    info: asn1.TstInfo
+    time: datetime
+
+    @classmethod
+    def parse(cls, response: bytes) -> _Token:
+        if len(response) > MAX_RESPONSE_BYTES:
+            raise _malformed(f"{len(response)} bytes; the limit is {MAX_RESPONSE_BYTES}")
+        decoded = _decode(asn1.TimeStampResp, response)
+        _check_status(decoded.status)
+        if decoded.token is None:
+            raise _malformed("granted, but without a token")
+        data = decoded.token.content
+        if (
+            decoded.token.content_type != asn1.OID_SIGNED_DATA
+            or data.content.content_type != asn1.OID_TST_INFO
+            or data.content.content is None
+        ):
+            raise _malformed("the token does not hold a timestamp")
+        signers = data.signer_infos.as_list()
+        if len(signers) != 1:
+            raise _malformed(f"{len(signers)} signers; a timestamp has 1")
+        info = _decode(asn1.TstInfo, data.content.content)
+        if info.version != 1:
+            raise _malformed(f"version {info.version} of the timestamp")
+        return cls(data, signers[0], data.content.content, info, info.gen_time.as_datetime())
+
+
+def _check_status(status: asn1.PkiStatusInfo) -> None:
+    if status.status != STATUS_GRANTED:
+        said = "; ".join(status.status_string or [])
+        raise VerificationError(
+            "timestamp-status",
+            f"the timestamp authority answered status {status.status} and said {said[:200]!r}",
+            found=str(status.status),
+            wanted=str(STATUS_GRANTED),
+        )
+
+
+# --- 2. what was stamped -------------------------------------------------------------------
+
+
+def _check_imprint(info: asn1.TstInfo, signature: bytes) -> None:
+    algorithm = _hash_of(info.message_imprint.hash_algorithm)
+    if algorithm is None:
+        raise VerificationError(
+            "timestamp-imprint",
+            "the timestamp uses the unsupported hash "
+            f"{info.message_imprint.hash_algorithm.algorithm.dotted_string}",
+        )
+    if info.message_imprint.hashed_message != digest_of(algorithm, signature).value:
+        raise VerificationError("timestamp-imprint", "the timestamp is of another signature")
+
+
+def _check_nonce(info: asn1.TstInfo, nonce: int | None) -> None:
+    if nonce is not None and info.nonce != nonce:
+        raise VerificationError("timestamp-nonce", "the timestamp answers another request")
+
+
+# --- 3. the signature ----------------------------------------------------------------------
+
+
+def _check_attributes(token: _Token) -> dict[x509.ObjectIdentifier, asn1.Attribute]:
+    """Return the signed attributes after comparing them with the content they stand for."""
+    try:
+        listed = asn1.parse_signed_attributes(token.signer.signed_attributes)
+    except ValueError as exc:
+        raise _malformed(f"the signed attributes: {exc}") from exc
+    attributes = {attribute.type: attribute for attribute in listed}
+    if len(attributes) != len(listed):
+        raise VerificationError("timestamp-attributes", "a signed attribute stands there twice")
+    content_type = _single_value(attributes, asn1.OID_ATTR_CONTENT_TYPE, x509.ObjectIdentifier)
+    if content_type != asn1.OID_TST_INFO:
+        raise VerificationError("timestamp-attributes", "the signed content type is another")
+    algorithm = _hash_of(token.signer.digest_algorithm)
+    if algorithm is None:
+        raise VerificationError("timestamp-attributes", "the digest algorithm is unsupported")
+    digest = _single_value(attributes, asn1.OID_ATTR_MESSAGE_DIGEST, bytes)
+    if digest != digest_of(algorithm, token.content).value:
+        raise VerificationError("timestamp-attributes", "the signed digest is of another content")
+    return attributes
+
+
+def _single_value(
+    attributes: dict[x509.ObjectIdentifier, asn1.Attribute],
+    oid: x509.ObjectIdentifier,
+    kind: type[T],
+) -> T:
+    attribute = attributes.get(oid)
+    values = attribute.values.as_list() if attribute is not None else []
+    if len(values) != 1:
+        raise VerificationError(
+            "timestamp-attributes",
+            f"{len(values)} values of the signed attribute {oid.dotted_string}; 1 is needed",
+        )
+    return _decode(kind, asn1.encode(values[0]))
+
+
+def _check_signature(token: _Token, authority: Authority) -> None:
+    key = authority.chain[0].public_key()
+    signed = asn1.signed_form(token.signer.signed_attributes)
+    signature = token.signer.signature
+    oid = token.signer.signature_algorithm.algorithm
+    try:
+        if isinstance(key, ec.EllipticCurvePublicKey) and oid in _ECDSA_HASHES:
+            key.verify(signature, signed, ec.ECDSA(_ECDSA_HASHES[oid].hash()))
+            return
+        if isinstance(key, rsa.RSAPublicKey) and (oid in _RSA_HASHES or oid == asn1.OID_RSA):
+            # RFC 3370, 3.2: with the bare key identifier, the digest algorithm is the hash.
+            algorithm = _RSA_HASHES.get(oid) or _hash_of(token.signer.digest_algorithm)
+            if algorithm is not None:
+                key.verify(signature, signed, padding.PKCS1v15(), algorithm.hash())
+                return
+        if isinstance(key, ed25519.Ed25519PublicKey) and oid == asn1.OID_ED25519:
+            key.verify(signature, signed)
+            return
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError) as exc:
+        raise VerificationError(
+            "timestamp-signature",
+            f"the timestamp's signature does not verify with the key of {authority.uri!r}",
+        ) from exc
+    raise VerificationError(
+        "timestamp-signature",
+        f"the timestamp's signature algorithm {oid.dotted_string} does not fit the key of "
+        f"{authority.uri!r}",
+    )
+
+
+# --- 4. the signer -------------------------------------------------------------------------
+
+
+def _candidates(token: _Token, authorities: Sequence[Authority]) -> list[Authority]:
+    """Return the authorities whose certificate the timestamp names as its signer's."""
+    named = [authority for authority in authorities if _is_named(token.signer, authority.chain[0])]
+    if not named:
+        raise VerificationError(
+            "timestamp-authority", "the timestamp is of an authority that the trust root lacks"
+        )
+    return named
+
+
+def _is_named(signer: asn1.SignerInfo, certificate: x509.Certificate) -> bool:
+    if isinstance(signer.sid, asn1.IssuerAndSerial):
+        return (
+            signer.sid.serial_number == certificate.serial_number
+            and asn1.encode(signer.sid.issuer) == certificate.issuer.public_bytes()
+        )
+    try:
+        identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except x509.ExtensionNotFound:
+        return False
+    return identifier.value.digest == signer.sid
+
+
+def _check_authority(
+    token: _Token,
+    attributes: dict[x509.ObjectIdentifier, asn1.Attribute],
+    authority: Authority,
+) -> None:
+    certificate = authority.chain[0]
+    _check_embedded(token, certificate)
+    _check_signing_certificate(attributes, certificate)
+    _check_signature(token, authority)
+    _check_usage(certificate)
+    _check_in_use(authority, token.time)
+    verify_path(
+        certificate,
+        authority.chain[1:],
+        token.time,
+        usage=ExtendedKeyUsageOID.TIME_STAMPING,
+        check="timestamp-chain",
+    )
+
+
+def _check_embedded(token: _Token, certificate: x509.Certificate) -> None:
+    embedded = token.data.certificates
+    if embedded and certificate not in embedded:
+        raise VerificationError(
+            "timestamp-certificate",
+            "the timestamp carries a certificate other than the authority's in the trust root",
+        )
+
+
+def _check_signing_certificate(
+    attributes: dict[x509.ObjectIdentifier, asn1.Attribute], certificate: x509.Certificate
+) -> None:
+    """Check the attribute that binds the certificate (RFC 3161, 2.4.1), if it is there.
+
+    The signer is pinned already, so its absence does no harm.
+    """
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    matches = True
+    if asn1.OID_ATTR_SIGNING_CERTIFICATE_V2 in attributes:
+        second = _single_value(
+            attributes, asn1.OID_ATTR_SIGNING_CERTIFICATE_V2, asn1.SigningCertificateV2
+        )
+        # RFC 5035, 3: the first one is the signer's.
+        matches = bool(second.certs) and _is_digest_of(der, second.certs[0])
+    if asn1.OID_ATTR_SIGNING_CERTIFICATE in attributes:
+        first = _single_value(
+            attributes, asn1.OID_ATTR_SIGNING_CERTIFICATE, asn1.SigningCertificate
+        )
+        # RFC 2634, 5.4 fixes SHA-1; the binding does not rest on it.
+        digest = hashlib.sha1(der, usedforsecurity=False).digest()
+        matches = matches and bool(first.certs) and first.certs[0].cert_hash == digest
+    if not matches:
+        raise VerificationError(
+            "timestamp-certificate", "the timestamp was signed for another certificate"
+        )
+
+
+def _is_digest_of(der: bytes, identifier: asn1.EssCertIdV2) -> bool:
+    algorithm: HashAlgorithm | None = HashAlgorithm.SHA256
+    if identifier.hash_algorithm is not None:
+        algorithm = _hash_of(identifier.hash_algorithm)
+    return algorithm is not None and identifier.cert_hash == digest_of(algorithm, der).value
+
+
+# --- 5. what the signer may do, and when ---------------------------------------------------
+
+
+def _check_usage(certificate: x509.Certificate) -> None:
+    """RFC 3161, 2.3: time stamping, critical, and nothing beside it; and not an authority."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    except x509.ExtensionNotFound:
+        usage = None
+    if (
+        usage is None
+        or not usage.critical
+        or list(usage.value) != [ExtendedKeyUsageOID.TIME_STAMPING]
+    ):
+        raise VerificationError(
+            "timestamp-usage",
+            "the authority's certificate is not for time stamping alone, critically",
+        )
+    try:
+        check_not_authority(certificate)
+    except VerificationError as exc:
+        raise VerificationError(
+            "timestamp-usage", "the certificate that signed the timestamp is a CA's"
+        ) from exc
+
+
+def _check_in_use(authority: Authority, time: datetime) -> None:
+    if not authority.valid_for.contains(time):
+        raise VerificationError(
+            "timestamp-validity",
+            f"the authority {authority.uri!r} was not in use at {time.isoformat()}",
+            found=time.isoformat(),
+        )
+
+
+# --- common --------------------------------------------------------------------------------
+
+
+def _hash_of(algorithm: asn1.AlgorithmIdentifier) -> HashAlgorithm | None:
+    return _HASHES.get(algorithm.algorithm)
+
+
+def _decode(kind: type[T], raw: bytes) -> T:
+    try:
+        return asn1.decode(kind, raw)
+    except ValueError as exc:
+        raise _malformed(str(exc)[:200]) from exc
+
+
+def _malformed(reason: str) -> VerificationError:
+    return VerificationError("timestamp-format", f"the timestamp cannot be read: {reason}")
