@@ -43,8 +43,10 @@ class SingleFlight(Generic[T]):
         call = self._calls.get(key)
         if call is None:
             call = _Call()
-            # First, because it raises when the nursery is closed already.
-            self._nursery.start_soon(self._drive, key, call, fn)
+            try:
+                self._nursery.start_soon(self._drive, key, call, fn)
+            except RuntimeError as exc:  # trio's word for: this nursery has ended
+                raise CallAbandonedError(f"too late for the call for {key!r}") from exc
             self._calls[key] = call
         call.waiters += 1
         try:

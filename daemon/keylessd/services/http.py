@@ -181,21 +181,56 @@ class HttpClient:
             url=target.shown,
         )
 
+    async def open(
+        self,
+        url: str,
+        *,
+        read_seconds: float,
+        attempts: int = 1,
+        retry_statuses: frozenset[int] = frozenset(),
+    ) -> httpx.Response:
+        """GET *url* and return the response unread, for a reader with caps of its own.
+
+        The caller closes it, caps it, refuses content encodings, and has a deadline.
+
+        Args:
+            url: Absolute URL, as for send().
+            read_seconds: Longest silence.
+            attempts: Most attempts, at least 1.
+            retry_statuses: Statuses that mean: not now.
+
+        Raises:
+            InvalidInputError: If the URL cannot be used.
+            httpx.TransportError: If no answer came.
+        """
+        target = self._target(url)
+        pauses = backoff(RETRY_FIRST_SECONDS, RETRY_CAP_SECONDS, self._rng)
+        for left in range(attempts - 1, -1, -1):
+            request = self._request("GET", target, None, None, read_seconds)
+            try:
+                response = await self._client.send(request, stream=True)
+            except httpx.TransportError:
+                if not left:
+                    raise
+            else:
+                if not left or response.status_code not in retry_statuses:
+                    return response
+                await _close(response)
+            await trio.sleep(next(pauses))
+        raise ValueError(f"attempts is {attempts}; at least 1 is needed")
+
+    def check(self, url: str) -> None:
+        """Refuse a URL that send() would refuse.
+
+        Raises:
+            InvalidInputError: See check_url().
+        """
+        self._target(url)
+
     async def _once(self, call: _Call, deadline_seconds: float) -> HttpReply:
         # The read timeout is the whole deadline: a log may rightly take 20 s to its first byte.
-        timeout = {
-            "connect": CONNECT_SECONDS,
-            "read": deadline_seconds,
-            "write": WRITE_SECONDS,
-            "pool": deadline_seconds,
-        }
-        headers = {**self._base_headers, **(call.headers or {})}
-        request = httpx.Request(
-            call.method,
-            call.target.url,
-            headers=headers,
-            content=call.content,
-            extensions={"timeout": timeout},
+        request = self._request(
+            call.method, call.target, call.headers, call.content, deadline_seconds
         )
         try:
             response = await self._client.send(request, stream=True)
@@ -210,6 +245,28 @@ class HttpClient:
                 url=call.target.shown,
             ) from exc
         return HttpReply(response.status_code, response.headers, body, call.target.shown)
+
+    def _request(
+        self,
+        method: str,
+        target: Target,
+        headers: Mapping[str, str] | None,
+        content: bytes | None,
+        read_seconds: float,
+    ) -> httpx.Request:
+        timeout = {
+            "connect": CONNECT_SECONDS,
+            "read": read_seconds,
+            "write": WRITE_SECONDS,
+            "pool": read_seconds,
+        }
+        return httpx.Request(
+            method,
+            target.url,
+            headers={**self._base_headers, **(headers or {})},
+            content=content,
+            extensions={"timeout": timeout},
+        )
 
     def _target(self, url: str) -> Target:
         target = self._targets.get(url)
