@@ -306,7 +306,7 @@ async def _read_capped(response: httpx.Response, call: _Call) -> bytes:
         )
     chunks: list[bytes] = []
     size = 0
-    async for chunk in response.aiter_raw():
+    async for chunk in response.aiter_bytes():
         size += len(chunk)
         if size > call.max_body:
             raise ServiceReplyError(

@@ -42,7 +42,7 @@ class Downloads:
         response = await self._http.open(
             url, read_seconds=READ_SECONDS, attempts=ATTEMPTS, retry_statuses=RETRY_STATUSES
         )
-        self._response, self._chunks = response, response.aiter_raw()
+        self._response, self._chunks = response, response.aiter_bytes()
         return response.status_code, response.headers.get("content-encoding", "")
 
     async def read(self) -> bytes | None:
