@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-HASH_SIZE = 32  # bytes
+from keylessd.core.merkle import HASH_BYTES, node_hash
+
+HASH_SIZE = HASH_BYTES
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 
@@ -43,7 +45,7 @@ class MerkleTree:
         level = 0
         self._levels[0] += node
         while position & 1:  # the right child of a subtree that is complete now
-            node = _node_hash(self.node(level, position - 1), node)
+            node = node_hash(self.node(level, position - 1), node)
             level, position = level + 1, position >> 1
             if level == len(self._levels):
                 self._levels.append(bytearray())
@@ -157,14 +159,10 @@ class MerkleTree:
             start += 1 << level
         root = peaks.pop()
         while peaks:
-            root = _node_hash(peaks.pop(), root)
+            root = node_hash(peaks.pop(), root)
         return root
 
 
 def _split(count: int) -> int:
     """Largest power of two below *count*, which is at least 2."""
     return 1 << ((count - 1).bit_length() - 1)
-
-
-def _node_hash(left: bytes, right: bytes) -> bytes:
-    return hashlib.sha256(b"\x01" + left + right).digest()

@@ -1,0 +1,293 @@
+"""A Rekor v2 log: what it accepts, what it stores, and how it answers. No HTTP, no storage format.
+
+It takes ``hashedrekord 0.0.2`` only, like the real one since June 2026. Keys of the pre-hashed
+Ed25519 variant are refused, since the cryptography package cannot verify with them.
+"""
+
+from __future__ import annotations
+
+from cryptography import x509
+
+from keylessd.clock import Clock
+from keylessd.core.canonical import canonical_json
+from keylessd.core.digests import Digest
+from keylessd.core.keys import (
+    BadSignatureError,
+    PublicKey,
+    key_details,
+    load_public_key,
+    signing_hash,
+    supported_key,
+    verify_digest,
+)
+from keylessd.core.merkle import leaf_hash
+from keylessd.core.strict_json import (
+    JsonObject,
+    JsonValue,
+    StrictJsonError,
+    decode_base64,
+    encode_base64,
+    loads,
+)
+from keylessd.errors import InvalidInputError
+from keylessd.sandbox.checkpoint import CheckpointSigner, LogKey, Witness
+from keylessd.sandbox.sequencer import (
+    BATCH_MAX,
+    INTERVAL_SECONDS,
+    PENDING_MAX,
+    Published,
+    Sequencer,
+)
+from keylessd.sandbox.store import LogStore, StoreError
+
+KIND = "hashedrekord"
+VERSION = "0.0.2"
+REQUEST_MAX = 1 << 20  # bytes
+TILE_WIDTH = 256  # hashes, or entries
+_LEVELS_PER_TILE = 8
+_ENTRY_MAX = (1 << 16) - 1  # bytes; entry tiles give the length in 16 bits
+
+_REQUEST = "hashedRekordRequestV002"
+_DSSE_REQUEST = "dsseRequestV002"
+_FORMS = ("x509Certificate", "publicKey")
+
+
+class InvalidRequestError(Exception):
+    """The log does not take this entry.
+
+    Attributes:
+        public: What the real log tells its client: hardly anything.
+    """
+
+    def __init__(self, reason: str, *, public: str = "invalid hashedrekord request") -> None:
+        super().__init__(reason)
+        self.public = public
+
+
+class FrozenError(Exception):
+    """The log takes no entries any more."""
+
+
+class RekorV2:
+    """One log (shard).
+
+    Attributes:
+        name: Its name: the base URL without the scheme.
+        log_id: 32 bytes, the full key id of its checkpoints.
+        frozen: Whether it refuses new entries; may be set at any time.
+        sequencer: Its tree and storage.
+    """
+
+    def __init__(
+        self,
+        store: LogStore,
+        key: LogKey,
+        *,
+        name: str,
+        clock: Clock,
+        witnesses: tuple[Witness, ...] = (),
+        interval_seconds: float = INTERVAL_SECONDS,
+        batch_max: int = BATCH_MAX,
+        pending_max: int = PENDING_MAX,
+    ) -> None:
+        """Open the log in *store*.
+
+        Raises:
+            StoreError: The store holds another log.
+        """
+        signer = CheckpointSigner(key, name=name, origin=name, clock=clock, witnesses=witnesses)
+        if store.claim("origin", name.encode()) != name.encode():
+            raise StoreError(f"the storage is not that of the log {name!r}")
+        self._signer = signer
+        self.name = name
+        self.log_id = signer.key_id
+        self.frozen = False
+        self.sequencer = Sequencer(
+            store,
+            signer,
+            interval_seconds=interval_seconds,
+            batch_max=batch_max,
+            pending_max=pending_max,
+        )
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The key that the checkpoints verify with."""
+        return self._signer.public_key
+
+    async def add(self, request: bytes) -> JsonObject:
+        """Log *request* and return its TransparencyLogEntry once a checkpoint covers it.
+
+        Args:
+            request: JSON of a CreateEntryRequest.
+
+        Raises:
+            FrozenError: The log is closed.
+            InvalidRequestError: The request is malformed, or its signature does not verify.
+            DuplicateError: The log has this entry.
+            PushbackError: Too many entries wait.
+            StoreError: The entry could not be stored.
+        """
+        if self.frozen:
+            raise FrozenError
+        body = entry_body(request)
+        index, published = await self.sequencer.add(leaf_hash(body), body)
+        return self._entry(index, body, published)
+
+    def checkpoint(self) -> str:
+        """Return the newest checkpoint."""
+        return self.sequencer.published().checkpoint
+
+    def tile(self, level: int, index: int, width: int = TILE_WIDTH) -> bytes | None:
+        """Return *width* hashes of a Merkle tile, or None if the tree has not that many.
+
+        C2SP tlog-tiles: tile (level, index) holds the nodes of tree level ``8 * level``.
+        """
+        self.sequencer.published()
+        try:
+            return self.sequencer.tree.nodes(level * _LEVELS_PER_TILE, index * TILE_WIDTH, width)
+        except ValueError:
+            return None
+
+    def entries_tile(self, index: int, width: int = TILE_WIDTH) -> bytes | None:
+        """Return *width* entries, each after its length in 16 bits, or None if there are fewer."""
+        self.sequencer.published()
+        start = index * TILE_WIDTH
+        records = self.sequencer.store.records(start, start + width)
+        if len(records) != width:
+            return None
+        return b"".join(len(record.body).to_bytes(2, "big") + record.body for record in records)
+
+    def close(self) -> None:
+        """Integrate what waits and close the storage."""
+        self.sequencer.close()
+
+    def _entry(self, index: int, body: bytes, published: Published) -> JsonObject:
+        # The real server writes out fields that are not populated, and int64 as strings.
+        proof = self.sequencer.tree.inclusion_proof(index, published.size)
+        return {
+            "logIndex": str(index),
+            "logId": {"keyId": encode_base64(self.log_id)},
+            "kindVersion": {"kind": KIND, "version": VERSION},
+            "integratedTime": "0",
+            "inclusionPromise": None,
+            "inclusionProof": {
+                "logIndex": str(index),
+                "rootHash": encode_base64(published.root),
+                "treeSize": str(published.size),
+                "hashes": [encode_base64(node) for node in proof],
+                "checkpoint": {"envelope": published.checkpoint},
+            },
+            "canonicalizedBody": encode_base64(body),
+        }
+
+
+def entry_body(request: bytes) -> bytes:
+    """Return the canonical body of the entry that *request* asks for, its signature verified.
+
+    Raises:
+        InvalidRequestError: The request is malformed, or its signature does not verify.
+    """
+    try:
+        value = loads(request, max_bytes=REQUEST_MAX, max_depth=16)
+    except StrictJsonError as exc:
+        raise InvalidRequestError(str(exc), public=f"proto: syntax error: {exc}") from exc
+    if not isinstance(value, dict):
+        raise InvalidRequestError("not an object", public="proto: syntax error")
+    _refuse_unknown(value, _REQUEST, _DSSE_REQUEST)
+    if value.get(_REQUEST) is None or value.get(_DSSE_REQUEST) is not None:
+        public = "invalid type, must be hashedrekord"
+        raise InvalidRequestError("no hashedrekord request", public=public)
+    wanted = _members(value[_REQUEST], "digest", "signature")
+    signature = _members(wanted["signature"], "content", "verifier")
+    content = _octets(signature, "content")
+    verifier = signature["verifier"]
+    key, form, raw = _verifier_key(verifier)
+    assert isinstance(verifier, dict)  # noqa: S101  # _verifier_key has seen to it
+    details = verifier.get("keyDetails")
+    algorithm = signing_hash(key)
+    if algorithm is None or details != key_details(key):
+        raise InvalidRequestError(f"keyDetails {details!r} is not supported for this key")
+    try:
+        digest = Digest(algorithm, _octets(wanted, "digest"))
+        verify_digest(key, content, digest)
+    except (ValueError, BadSignatureError) as exc:
+        raise InvalidRequestError(str(exc)) from exc
+    body = canonical_json(
+        {
+            "apiVersion": VERSION,
+            "kind": KIND,
+            "spec": {
+                "hashedRekordV002": {
+                    "data": {
+                        "algorithm": algorithm.proto,
+                        "digest": encode_base64(digest.value),
+                    },
+                    "signature": {
+                        "content": encode_base64(content),
+                        "verifier": {
+                            form: {"rawBytes": encode_base64(raw)},
+                            "keyDetails": details,
+                        },
+                    },
+                }
+            },
+        }
+    )
+    if len(body) > _ENTRY_MAX:
+        raise InvalidRequestError(f"an entry of {len(body)} bytes; the limit is {_ENTRY_MAX}")
+    return body
+
+
+def _verifier_key(verifier: JsonValue) -> tuple[PublicKey, str, bytes]:
+    """Return the key, the member of the request that held it, and its DER."""
+    if not isinstance(verifier, dict):
+        raise InvalidRequestError("the verifier is not an object")
+    _refuse_unknown(verifier, "keyDetails", *_FORMS)
+    forms = [form for form in _FORMS if verifier.get(form) is not None]
+    if len(forms) != 1:
+        raise InvalidRequestError("must contain either a public key or an X.509 certificate")
+    form = forms[0]
+    raw = _octets(_members(verifier[form], "rawBytes"), "rawBytes")
+    try:
+        if form == "publicKey":
+            if raw.lstrip().startswith(b"-----BEGIN"):
+                raise InvalidRequestError("the public key is not DER")
+            return load_public_key(raw), form, raw
+        certificate = x509.load_der_x509_certificate(raw)
+        return supported_key(certificate.public_key()), form, raw
+    except InvalidRequestError:
+        raise
+    except Exception as exc:  # the parser raises more kinds than it documents
+        if isinstance(exc, InvalidInputError):
+            raise InvalidRequestError(exc.message) from exc
+        raise InvalidRequestError(f"the verifier cannot be parsed: {exc!r}") from exc
+
+
+def _members(value: JsonValue, *names: str) -> dict[str, JsonValue]:
+    """Return the object *value*, which must have exactly the members *names*."""
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"no object with {', '.join(names)}")
+    _refuse_unknown(value, *names)
+    for name in names:
+        if value.get(name) is None:
+            raise InvalidRequestError(f"missing {name}")
+    return value
+
+
+def _refuse_unknown(value: dict[str, JsonValue], *names: str) -> None:
+    for name in value:
+        if name not in names:
+            public = f'proto: (line 1:1): unknown field "{name[:100]}"'
+            raise InvalidRequestError(f"unknown field {name[:100]!r}", public=public)
+
+
+def _octets(members: dict[str, JsonValue], name: str) -> bytes:
+    text = members[name]
+    try:
+        octets = decode_base64(text) if isinstance(text, str) else b""
+    except StrictJsonError as exc:
+        raise InvalidRequestError(f"{name}: {exc}", public=f"proto: invalid {name}") from exc
+    if not octets:
+        raise InvalidRequestError(f"missing {name}")
+    return octets
