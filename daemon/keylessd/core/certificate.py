@@ -190,6 +190,7 @@ def _check_code_signing(certificate: x509.Certificate) -> None:
 # --- identity ------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=_PARSED_CERTIFICATES)
 def signer_of(certificate: x509.Certificate) -> Signer:
     """Return whom the certificate names, all of it decoded.
 

@@ -90,8 +90,8 @@ def check_valid_at(certificate: x509.Certificate, at: datetime, *, what: str, ch
     if not start <= second <= end:
         raise VerificationError(
             check,
-            f"the {what} is valid from {start.isoformat()} to {end.isoformat()}, "
-            f"not at {at.isoformat()}",
+            f"the {what} {certificate.subject.rfc4514_string()[:200]!r} is valid from "
+            f"{start.isoformat()} to {end.isoformat()}, not at {at.isoformat()}",
             found=at.isoformat(),
             wanted=f"{start.isoformat()} to {end.isoformat()}",
         )
@@ -122,8 +122,7 @@ def verify_path(
     except _BadPathError as exc:
         raise VerificationError(check, str(exc)) from exc
     for certificate in path:
-        what = f"certificate {certificate.subject.rfc4514_string()[:200]!r} of the path"
-        check_valid_at(certificate, at, what=what, check=check)
+        check_valid_at(certificate, at, what="path's certificate", check=check)
     return path
 
 

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 MAX_INT64 = (1 << 63) - 1
 
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = [1 if code in b"[{" else -1 for code in range(256)]
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
