@@ -17,8 +17,12 @@ async def read_body(request: Request, limit: int) -> bytes:
     """Return the whole body, at most *limit* bytes.
 
     Raises:
-        BodyTooLargeError: There is more; what follows is not read.
+        BodyTooLargeError: There is more; what follows is not read. If the length is announced,
+            nothing is.
     """
+    announced = request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
+        raise BodyTooLargeError(f"a body of {announced[:20]} bytes; the limit is {limit}")
     parts = []
     size = 0
     async with aclosing(request.stream()) as stream:

@@ -123,6 +123,11 @@ class CtLog:
         self.log_id = hashlib.sha256(self.public_key_der).digest()
 
     @property
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """The key that SCTs and tree heads verify with."""
+        return self._key.public_key()
+
+    @property
     def size(self) -> int:
         """How many entries the log holds."""
         return self._tree.size

@@ -75,7 +75,7 @@ class TufRepository:
 
     def root(self, version: int = 1) -> bytes | None:
         """Return the root metadata of that version, or None if there is none."""
-        return self.read(f"{version}.root.json")
+        return self._vault.load(f"{FOLDER}/{version}.root.json")
 
     @property
     def root_version(self) -> int:
@@ -85,9 +85,10 @@ class TufRepository:
     def read(self, path: str) -> bytes | None:
         """Return the file at *path* below the repository's URL, or None.
 
-        A timestamp that is past half of its life is renewed first, and with it the rest.
+        What is past half of its life is renewed first: a client asks for roots, and then for
+        the timestamp, before it asks for anything else.
         """
-        if path == "timestamp.json" and self.renewing:
+        if self.renewing and (path == "timestamp.json" or path.endswith(".root.json")):
             self.renew()
         if not _is_plain(path):
             return None
