@@ -127,7 +127,7 @@ def read_head(value: object) -> Head:
         if name in must and not isinstance(value[name], wanted):
             raise MessageError("bad_frame", f"{kind}.{name} has not the right type")
     _check_id(kind, value)
-    return Head(kind, value, _announced(value.pop("att", [])))
+    return Head(kind, value, _announced(value.pop("att", [])) if "att" in may else {})
 
 
 _TYPES = {"op": str, "name": str, "agent": str, "body": dict, "error": dict, "limits": dict}

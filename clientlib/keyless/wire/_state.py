@@ -49,20 +49,15 @@ class RemoteProtocolError(Exception):
 
 
 # All transitions are here: (who speaks, its state) -> what it may say -> its next state.
-# "error" answers one request, "goodbye" is the error frame that ends the connection.
+# "error" answers one request, "goodbye" is the error frame that ends the connection. The end of
+# the stream closes whatever the state.
 START, OPEN, CLOSED = "start", "open", "closed"
 LEGAL = {
-    (CLIENT, START): {"hello": OPEN, "closed": CLOSED},
-    (CLIENT, OPEN): {"request": OPEN, "cancel": OPEN, "closed": CLOSED},
+    (CLIENT, START): {"hello": OPEN},
+    (CLIENT, OPEN): {"request": OPEN, "cancel": OPEN},
     (CLIENT, CLOSED): {},
-    (SERVER, START): {"welcome": OPEN, "goodbye": CLOSED, "closed": CLOSED},
-    (SERVER, OPEN): {
-        "reply": OPEN,
-        "error": OPEN,
-        "event": OPEN,
-        "goodbye": CLOSED,
-        "closed": CLOSED,
-    },
+    (SERVER, START): {"welcome": OPEN, "goodbye": CLOSED},
+    (SERVER, OPEN): {"reply": OPEN, "error": OPEN, "event": OPEN, "goodbye": CLOSED},
     (SERVER, CLOSED): {},
 }
 # What only makes sense once the other end has opened the conversation.
