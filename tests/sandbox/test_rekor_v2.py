@@ -467,7 +467,8 @@ async def test_large_tile_numbers(autojump_clock):
 @pytest.mark.parametrize(
     "name",
     ["0/000", "0/000.p/4", "0/000.p/0", "0/000.p/256", "0/000.p/03", "0/0", "1/000.p/1",
-     "0/001.p/1", "8/000.p/1", "00/000.p/3", "x/000", "entries/000", "entries/000.p/4", "0/x000/000.p/3",
+     "0/001.p/1", "8/000.p/1", "00/000.p/3", "x/000", "entries/000",
+     "entries/000.p/4", "0/x000/000.p/3",
      "0/000/000.p/3", "0/-01", "0/000.p/3/"],
 )  # fmt: skip
 async def test_tiles_that_are_not(autojump_clock, name):

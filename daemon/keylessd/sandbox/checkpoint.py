@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from keylessd.clock import Clock
-from keylessd.core.keys import PublicKey
 from keylessd.core.note import NoteSignature, checkpoint_body, format_note, note_key_id
+
+if TYPE_CHECKING:
+    from keylessd.clock import Clock
+    from keylessd.core.keys import PublicKey
 
 LogKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -60,9 +63,8 @@ class CheckpointSigner:
         """Return the signed note; *root* has 32 bytes."""
         body = checkpoint_body(self.origin, size, root)
         own = NoteSignature(self.name, self.key_id[:_HINT_SIZE], sign(self._key, body))
-        return format_note(
-            body, [own, *(self._cosign(witness, body) for witness in self._witnesses)]
-        )
+        cosigned = (self._cosign(witness, body) for witness in self._witnesses)
+        return format_note(body, [own, *cosigned])
 
     def _cosign(self, witness: Witness, body: bytes) -> NoteSignature:
         # C2SP tlog-cosignature: the time is signed before the note and stands before the

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from keylessd.clock import Clock
-
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from keylessd.clock import Clock
 
 # ASGI extension by which a server says: an application that returns without an answer breaks
 # the connection. Other servers answer 500 for it.

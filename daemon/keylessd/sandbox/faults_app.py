@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -110,7 +110,9 @@ def parse_rule(value: JsonValue) -> Rule:
     path, method = value.get("path", ""), value.get("method", "")
     if not isinstance(path, str) or not isinstance(method, str):
         raise InvalidFaultError("path and method are strings")
-    members = {name: _member(name, member) for name, member in value.items() if name not in _RULE}
+    members: dict[str, Any] = {
+        name: _member(name, member) for name, member in value.items() if name not in _RULE
+    }
     try:
         fault = kind(**members)
     except TypeError as exc:
@@ -118,7 +120,7 @@ def parse_rule(value: JsonValue) -> Rule:
     return Rule(fault, times, path, method.upper())
 
 
-def _member(name: str, value: JsonValue) -> object:
+def _member(name: str, value: JsonValue) -> Any:  # noqa: ANN401  # its type is in _MEMBERS
     kind = _MEMBERS.get(name)
     if kind is None:
         raise InvalidFaultError(f"unknown member {name!r}")

@@ -6,9 +6,11 @@ Ed25519 variant are refused, since the cryptography package cannot verify with t
 
 from __future__ import annotations
 
-from cryptography import x509
+from typing import TYPE_CHECKING
 
-from keylessd.clock import Clock
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from keylessd.core.canonical import canonical_json
 from keylessd.core.digests import Digest
 from keylessd.core.keys import (
@@ -39,6 +41,9 @@ from keylessd.sandbox.sequencer import (
     Sequencer,
 )
 from keylessd.sandbox.store import LogStore, StoreError
+
+if TYPE_CHECKING:
+    from keylessd.clock import Clock
 
 KIND = "hashedrekord"
 VERSION = "0.0.2"
@@ -114,6 +119,11 @@ class RekorV2:
     def public_key(self) -> PublicKey:
         """The key that the checkpoints verify with."""
         return self._signer.public_key
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return self.sequencer.tree.size
 
     async def add(self, request: bytes) -> JsonObject:
         """Log *request* and return its TransparencyLogEntry once a checkpoint covers it.
@@ -249,19 +259,15 @@ def _verifier_key(verifier: JsonValue) -> tuple[PublicKey, str, bytes]:
         raise InvalidRequestError("must contain either a public key or an X.509 certificate")
     form = forms[0]
     raw = _octets(_members(verifier[form], "rawBytes"), "rawBytes")
+    if raw.lstrip().startswith(b"-----BEGIN"):
+        raise InvalidRequestError("the verifier is not DER")
     try:
         if form == "publicKey":
-            if raw.lstrip().startswith(b"-----BEGIN"):
-                raise InvalidRequestError("the public key is not DER")
             return load_public_key(raw), form, raw
         certificate = x509.load_der_x509_certificate(raw)
         return supported_key(certificate.public_key()), form, raw
-    except InvalidRequestError:
-        raise
-    except Exception as exc:  # the parser raises more kinds than it documents
-        if isinstance(exc, InvalidInputError):
-            raise InvalidRequestError(exc.message) from exc
-        raise InvalidRequestError(f"the verifier cannot be parsed: {exc!r}") from exc
+    except (InvalidInputError, ValueError, UnsupportedAlgorithm) as exc:
+        raise InvalidRequestError(f"the verifier cannot be used: {exc}") from exc
 
 
 def _members(value: JsonValue, *names: str) -> dict[str, JsonValue]:

@@ -40,6 +40,15 @@ _TILE = re.compile(
 )
 _LEVEL_MAX = 7  # 8 levels of the tree each
 
+_REFUSALS = (
+    FrozenError,
+    InvalidRequestError,
+    BodyTooLargeError,
+    DuplicateError,
+    PushbackError,
+    StoreError,
+)
+
 _logger = logging.getLogger(__name__)
 
 
@@ -49,24 +58,8 @@ def make_app(log: RekorV2) -> Starlette:
     async def add(request: Request) -> Response:
         try:
             entry = await log.add(await read_body(request, REQUEST_MAX))
-        except BodyTooLargeError:
-            return _error(413, _INVALID_ARGUMENT, "http: request body too large")
-        except FrozenError:
-            return PlainTextResponse(FROZEN, 405)
-        except InvalidRequestError as exc:
-            _logger.info("rekor v2 refused an entry: %s", exc)
-            return _error(400, _INVALID_ARGUMENT, exc.public)
-        except DuplicateError as exc:
-            message = (
-                f"an equivalent entry already exists in the transparency log with index {exc.index}"
-            )
-            headers = {"x-log-index": str(exc.index)}
-            return _error(409, _ALREADY_EXISTS, message, headers)
-        except PushbackError:
-            return _error(503, _UNAVAILABLE, "reached max pushback; retry")
-        except StoreError:
-            _logger.exception("rekor v2 could not store an entry")
-            return _error(500, _UNKNOWN, "failed to integrate entry")
+        except _REFUSALS as exc:
+            return _refusal(exc)
         return Response(
             json.dumps(entry, separators=(",", ":")), 201, media_type="application/json"
         )
@@ -92,6 +85,28 @@ def make_app(log: RekorV2) -> Starlette:
             Route("/healthz", healthz),
         ]
     )
+
+
+def _refusal(exc: Exception) -> Response:
+    """Return the real server's answer to an entry that was not logged."""
+    match exc:
+        case FrozenError():
+            return PlainTextResponse(FROZEN, 405)
+        case InvalidRequestError():
+            _logger.info("rekor v2 refused an entry: %s", exc)
+            return _error(400, _INVALID_ARGUMENT, exc.public)
+        case BodyTooLargeError():
+            return _error(413, _INVALID_ARGUMENT, "http: request body too large")
+        case DuplicateError():
+            message = (
+                f"an equivalent entry already exists in the transparency log with index {exc.index}"
+            )
+            return _error(409, _ALREADY_EXISTS, message, {"x-log-index": str(exc.index)})
+        case PushbackError():
+            return _error(503, _UNAVAILABLE, "reached max pushback; retry")
+        case _:
+            _logger.error("rekor v2 could not store an entry: %s", exc)
+            return _error(500, _UNKNOWN, "failed to integrate entry")
 
 
 def _read_tile(log: RekorV2, found: re.Match[str]) -> bytes | None:
