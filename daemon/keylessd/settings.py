@@ -6,7 +6,9 @@ Whether the files and addresses that it names exist is for those who use them.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -134,9 +136,14 @@ def load_settings(path: Path | None) -> Settings:
         return Settings()
     try:
         with path.open("rb") as file:
+            found = os.fstat(file.fileno())
             raw = file.read(MAX_FILE + 1)
     except OSError as exc:
         raise SettingsError(str(path), None, None, exc.strerror or "cannot be read") from exc
+    # Whoever can write it chooses which services get our tokens.
+    if found.st_mode & stat.S_IWOTH or found.st_uid not in {0, os.geteuid()}:
+        problem = "others may write it; it must belong to you or to root, mode 644 or less"
+        raise SettingsError(str(path), None, None, problem)
     if len(raw) > MAX_FILE:
         raise SettingsError(str(path), None, None, f"longer than {MAX_FILE} bytes")
     try:
@@ -192,8 +199,9 @@ def _limits(table: Table) -> Limits:
         connections_per_uid=table.integer(
             "connections_per_uid", default.connections_per_uid, 1, 65536
         ),
+        # Clients may send eight before they have read our welcome.
         requests_per_connection=table.integer(
-            "requests_per_connection", default.requests_per_connection, 1, 1024
+            "requests_per_connection", default.requests_per_connection, 8, 1024
         ),
         # Below 32 MiB two of the largest requests could block each other.
         buffer_mib=table.integer("buffer_mib", default.buffer_mib, 32, 1 << 16),

@@ -1,0 +1,44 @@
+"""Takes away what a process can give up at its start: core dumps, ptrace, descriptor limits."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+from contextlib import suppress
+from typing import Final
+
+PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
+WANTED_DESCRIPTORS: Final = 8192
+# Of these: standard streams, trio, upstream connections, the trust cache, a margin.
+RESERVED_DESCRIPTORS: Final = 256
+
+
+def protect_memory() -> None:
+    """Keep the process's memory from core files and from other processes of the same user.
+
+    Raises:
+        OSError: the kernel refuses, which it never does on Linux.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def raise_descriptor_limit() -> int:
+    """Use as many descriptors as we may; return how many connections they are enough for.
+
+    A connection takes two for the moment in which its peer is identified.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = WANTED_DESCRIPTORS if hard == unlimited else min(WANTED_DESCRIPTORS, hard)
+    if soft != unlimited and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    if soft == unlimited:
+        return WANTED_DESCRIPTORS
+    return max(1, min(soft // 2, soft - RESERVED_DESCRIPTORS))

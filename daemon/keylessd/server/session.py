@@ -1,0 +1,321 @@
+"""One connection: reads requests, runs each in a task of its own, writes answers as they come.
+
+Knows the protocol's messages and nothing of what the operations do; ``answer`` is passed in.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from keyless.wire import (
+    NEED_DATA,
+    SERVER,
+    BadRequest,
+    Cancel,
+    Connection,
+    ConnectionClosed,
+    Event,
+    Failure,
+    Hello,
+    LocalProtocolError,
+    RemoteProtocolError,
+    Reply,
+    Request,
+    Welcome,
+    WireError,
+)
+from keylessd.log import EventLog, bind
+
+if TYPE_CHECKING:
+    from keylessd.server.limits import ByteBudget, Holder
+    from keylessd.settings import Timeouts
+
+# Bytes read at once. All of them are decoded in one step, so hostile heads must be few; in the
+# middle of a frame more is better, since attachments are only copied.
+READ_SIZE: Final = 8 << 10
+READ_MORE: Final = 64 << 10
+# Progress is a courtesy: events are dropped while this many frames wait for a slow reader.
+MAX_WAITING_FRAMES: Final = 256
+
+Progress = Callable[[str, Mapping[str, str | int]], None]
+Answer = Callable[[Request, Progress], Awaitable[Reply | Failure]]
+
+_log = EventLog(__name__)
+_numbers = itertools.count(1)
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A request that waits for its answer."""
+
+    scope: trio.CancelScope
+    size: int  # bytes of its attachments
+    cancelled: bool = field(default=False)  # by the client's word, not by a deadline
+
+
+class Session:
+    """Serves one client until it hangs up, breaks the protocol, is idle, or we drain.
+
+    The end of the client's stream means that it has gone: what it had in flight is cancelled,
+    and an operation that is past its point of no return finishes behind a shield of its own.
+
+    Args:
+        stream: The connection; closed by run().
+        answer: Does the work. Must not raise Exception; Cancelled passes through it.
+        timeouts: How long to wait for what.
+        agent: Name and version of the daemon for ``welcome``.
+        holder: Whom the buffered bytes are charged to.
+        budget: Where they are charged.
+        max_in_flight: Requests that may wait for their answer at once.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        answer: Answer,
+        *,
+        timeouts: Timeouts,
+        agent: str,
+        holder: Holder,
+        budget: ByteBudget,
+        max_in_flight: int,
+    ) -> None:
+        self._stream = stream
+        self._answer = answer
+        self._timeouts = timeouts
+        self._agent = agent
+        self._holder = holder
+        self._budget = budget
+        self._wire = Connection(SERVER, max_in_flight=max_in_flight)
+        self._running: dict[int, _Running] = {}
+        self._reading = trio.CancelScope()
+        self._writing = trio.Lock()
+        self._outbox: deque[bytes] = deque()
+        self._charged = 0
+        self._goodbye: WireError | None = None
+        self._greeted = False
+        self._frame_began: float | None = None
+        self._idle_since = trio.current_time()
+        self._writes: set[trio.CancelScope] = set()
+        self.violated = False  # whether the client broke the protocol
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when (trio's clock) there has been nothing to do; None while there is."""
+        return None if self._running else self._idle_since
+
+    def evict(self) -> None:
+        """Close soon, since somebody else needs the place; only sensible while idle."""
+        self._end(WireError("busy", "the connection was idle and others waited", retryable=True))
+
+    def drain(self) -> None:
+        """Read no more; close when what runs has been answered."""
+        self._end(WireError("shutting_down", "the daemon is stopping", retryable=True))
+
+    def cut(self) -> None:
+        """Close at once, whatever runs."""
+        self._end(WireError("shutting_down", "the daemon is stopping", retryable=True))
+        for running in self._running.values():
+            running.scope.cancel()
+        for write in self._writes:
+            write.cancel()
+
+    async def run(self) -> None:
+        """Serve until the end. Raises nothing but Cancelled."""
+        try:
+            async with trio.open_nursery() as requests:
+                with self._reading:
+                    await self._read(requests)
+                # Not reading any more; the nursery waits for what still runs.
+            if self._goodbye is None:
+                self._goodbye = self._overdue()
+            await self._say_goodbye()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            _log.debug("connection.broken")
+        except* trio.TooSlowError:
+            _log.info("connection.stalled", seconds=self._timeouts.write)
+        finally:
+            self._budget.change(self._holder, before=self._charged, after=0)
+            await trio.aclose_forcefully(self._stream)
+
+    # --- reading ------------------------------------------------------------------------------
+
+    async def _read(self, requests: trio.Nursery) -> None:
+        """Read until the client has gone or broken the protocol."""
+        while True:
+            try:
+                message = self._wire.next_event()
+            except RemoteProtocolError as exc:
+                _log.info("connection.violated", code=exc.code, problem=exc.message)
+                self.violated = True
+                self._goodbye = WireError(exc.code, exc.message)
+                requests.cancel_scope.cancel()
+                return
+            if message is NEED_DATA:
+                self._frame_began = self._began() if self._wire.partial else None
+                self._set_deadline()
+                size = READ_MORE if self._wire.partial else READ_SIZE
+                self._wire.receive_data(await self._stream.receive_some(size))
+                if not self._charge():
+                    self._goodbye = WireError(
+                        "busy", "too many bytes wait to be read", retryable=True
+                    )
+                    requests.cancel_scope.cancel()
+                    return
+                continue
+            self._frame_began = None
+            if isinstance(message, ConnectionClosed):
+                self._goodbye = None
+                if self._running:
+                    _log.info("client.gone", in_flight=len(self._running))
+                requests.cancel_scope.cancel()
+                return
+            await self._take(message, requests)
+
+    async def _take(self, message: object, requests: trio.Nursery) -> None:
+        if isinstance(message, Request):
+            size = sum(map(len, message.attachments.values()))
+            deadline = trio.current_time() + self._timeouts.request
+            running = _Running(trio.CancelScope(deadline=deadline), size)
+            self._running[message.id] = running
+            requests.start_soon(self._serve, message, running)
+            # Others get their turn between two requests of one connection.
+            await trio.lowlevel.checkpoint()
+        elif isinstance(message, BadRequest):
+            _log.info("request.refused", op=message.op, code=message.error.code)
+            self._put(Failure(message.id, message.error))
+            # Written here, by the reader: who floods waits for its own answers.
+            await self._flush()
+        elif isinstance(message, Cancel):
+            if (running := self._running.get(message.id)) is not None:  # type: ignore[assignment]
+                running.cancelled = True
+                running.scope.cancel()
+        elif isinstance(message, Hello):
+            self._greeted = True
+            self._idle_since = trio.current_time()
+            self._put(Welcome(agent=self._agent, limits=self._wire.limits))
+            await self._flush()
+
+    def _began(self) -> float:
+        return trio.current_time() if self._frame_began is None else self._frame_began
+
+    def _charge(self) -> bool:
+        """Account for what is held now; False if that is too much."""
+        holds = self._wire.buffered + sum(running.size for running in self._running.values())
+        if not self._budget.change(self._holder, before=self._charged, after=holds):
+            return False
+        self._charged = holds
+        return True
+
+    # --- deadlines ----------------------------------------------------------------------------
+
+    def _set_deadline(self) -> None:
+        """Bound the wait for the next bytes by what is waited for."""
+        if not self._greeted:
+            self._reading.deadline = self._idle_since + self._timeouts.hello
+        elif self._frame_began is not None:
+            self._reading.deadline = self._frame_began + self._timeouts.frame
+        elif self._running:
+            self._reading.deadline = float("inf")
+        else:
+            self._reading.deadline = self._idle_since + self._timeouts.idle
+
+    def _overdue(self) -> WireError | None:
+        """Say which deadline has ended the reading, if one has."""
+        if not self._reading.cancelled_caught:
+            return None
+        if not self._greeted:
+            self.violated = True
+            return WireError("deadline_exceeded", "no hello came in time")
+        if self._frame_began is not None:
+            self.violated = True
+            return WireError("deadline_exceeded", "a frame was not complete in time")
+        return WireError("deadline_exceeded", "the connection was idle", retryable=True)
+
+    def _end(self, why: WireError) -> None:
+        if self._goodbye is None:
+            self._goodbye = why
+        self._reading.cancel()
+
+    # --- answering ----------------------------------------------------------------------------
+
+    async def _serve(self, request: Request, running: _Running) -> None:
+        """Run one request and send its answer, whichever way it ends."""
+        message: Reply | Failure | None = None
+        with bind(request=next(_numbers), op=request.op):
+            try:
+                with running.scope:
+                    message = await self._answer(request, self._progress_of(request))
+                if message is None:
+                    message = Failure(request.id, _ended_early(running))
+                self._put(message)
+            finally:
+                self._forget(request.id)
+            await self._flush()
+
+    def _forget(self, number: int) -> None:
+        del self._running[number]
+        if not self._running:
+            self._idle_since = trio.current_time()
+        self._charge()
+        self._set_deadline()
+
+    def _progress_of(self, request: Request) -> Progress:
+        wanted = request.body.get("progress") is True
+
+        def progress(step: str, facts: Mapping[str, str | int]) -> None:
+            if wanted and request.id in self._running and len(self._outbox) < MAX_WAITING_FRAMES:
+                self._put(Event(request.id, "progress", {**facts, "step": step}))
+
+        return progress
+
+    def _put(self, message: Welcome | Reply | Failure | Event) -> None:
+        """Queue one message, in order; a fault of ours becomes an answer, not a hang-up."""
+        try:
+            self._outbox.append(self._wire.send(message))
+        except LocalProtocolError as exc:
+            _log.error("answer.unsendable", kind=message.kind, exc=exc)
+            if isinstance(message, Reply):
+                fault = WireError("internal", "the daemon made an answer it cannot send")
+                self._outbox.append(self._wire.send(Failure(message.id, fault)))
+
+    async def _flush(self) -> None:
+        """Write what is queued.
+
+        A frame cut in half would make the stream useless, so a cancel waits for the write; a
+        client that does not read ends it by the deadline.
+        """
+        deadline = trio.current_time() + self._timeouts.write
+        with trio.CancelScope(shield=True, deadline=deadline) as write:
+            self._writes.add(write)
+            try:
+                async with self._writing:
+                    while self._outbox:
+                        data = b"".join(self._outbox)
+                        self._outbox.clear()
+                        await self._stream.send_all(data)
+            finally:
+                self._writes.discard(write)
+        if write.cancelled_caught:
+            raise trio.TooSlowError
+
+    async def _say_goodbye(self) -> None:
+        """Tell the client why, if there is a reason and it may still be listening."""
+        if self._goodbye is None:
+            return
+        self._put(Failure(None, self._goodbye))
+        await self._flush()
+
+
+def _ended_early(running: _Running) -> WireError:
+    if running.cancelled:
+        return WireError("cancelled", "the request was cancelled")
+    return WireError(
+        "deadline_exceeded", "the request took longer than the daemon allows", retryable=True
+    )
