@@ -7,10 +7,10 @@ nothing). What leaves here towards people has no user name, password or query of
 
 from __future__ import annotations
 
-import json
 import random
 import ssl
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -27,8 +27,9 @@ from keylessd.errors import (
     ServiceUnavailableError,
 )
 from keylessd.flow.backoff import backoff
+from keylessd.services.pieces import CLOSE_SECONDS, Pieces
 from keylessd.services.pool import PooledTransport
-from keylessd.services.urls import Target, check_url, printable
+from keylessd.services.urls import Target, check_url, printable, upstream_message
 
 MAX_PARALLEL = 256  # connections in all: one per request of a full house
 KEEPALIVE_SECONDS = 30.0  # idle connections; most servers drop theirs after 60 s or more
@@ -306,24 +307,24 @@ async def _read_capped(response: httpx.Response, call: _Call) -> bytes:
         )
     chunks: list[bytes] = []
     size = 0
-    async for chunk in response.aiter_bytes():
-        size += len(chunk)
-        if size > call.max_body:
-            raise ServiceReplyError(
-                call.service,
-                f"{call.service} at {call.target.shown} sent more than {call.max_body} bytes",
-                url=call.target.shown,
-                status=response.status_code,
-            )
-        chunks.append(chunk)
+    async with aclosing(Pieces(response)) as pieces:
+        async for piece in pieces:
+            size += len(piece)
+            if size > call.max_body:
+                raise ServiceReplyError(
+                    call.service,
+                    f"{call.service} at {call.target.shown} sent more than {call.max_body} bytes",
+                    url=call.target.shown,
+                    status=response.status_code,
+                )
+            chunks.append(piece)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _close(response: httpx.Response) -> None:
-    # A cancelled request must still give its connection back; closing a socket is quick, and
-    # 1 s bounds the farewell of TLS.
+    # A cancelled request must still give its connection back.
     if not response.is_closed:
-        with trio.CancelScope(shield=True), trio.move_on_after(1.0):
+        with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS):
             await response.aclose()
 
 
@@ -395,24 +396,3 @@ def refusal(reply: HttpReply, *, service: str) -> DaemonError:
     if status >= HTTPStatus.BAD_REQUEST:
         return ServiceRefusedError(service, message, url=reply.url, status=status)
     return ServiceReplyError(service, message, url=reply.url, status=status)
-
-
-def upstream_message(body: bytes) -> str:
-    """Return what the body of an error says, in one safe line; "" if it says nothing.
-
-    Understands the JSON of Fulcio, Rekor and OAuth servers, and plain text.
-    """
-    text = body[:4096].decode("utf-8", "replace").strip()
-    if text.startswith("{"):
-        try:
-            value = json.loads(body[:65536])
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict):
-            for key in ("message", "error_description", "error", "detail", "title"):
-                found = value.get(key)
-                if isinstance(found, str) and found:
-                    return printable(found.strip())
-    elif text.startswith("<"):
-        return ""  # a page for a browser helps nobody here
-    return printable(text)

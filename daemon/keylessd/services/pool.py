@@ -278,6 +278,12 @@ def _timeouts(seconds: float | None, error: type[httpx.TimeoutException]) -> Ite
 
 
 def _reason(exc: BaseException) -> str:
+    """Return the system's words; trio wraps one error, or one per address."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    cause = exc.__cause__
+    if isinstance(exc, OSError) and exc.strerror is None and cause is not None:
+        return _reason(cause)
     if isinstance(exc, OSError) and exc.strerror:
         return exc.strerror
     return str(exc) or type(exc).__name__

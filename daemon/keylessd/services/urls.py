@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -35,7 +36,8 @@ def check_url(url: str, *, cleartext_hosts: frozenset[str] = frozenset()) -> Tar
     except (httpx.InvalidURL, TypeError, ValueError) as exc:
         raise InvalidInputError("the URL of a service cannot be parsed") from exc
     shown = _shown(parsed)
-    if parsed.scheme not in {"https", "http"} or not parsed.host:
+    port_is_possible = parsed.port is None or 0 < parsed.port < 1 << 16
+    if parsed.scheme not in {"https", "http"} or not parsed.host or not port_is_possible:
         raise InvalidInputError(f"{shown} is not an http or https URL")
     cleartext_is_fine = is_loopback(parsed.host) or parsed.host in cleartext_hosts
     if parsed.scheme == "http" and not cleartext_is_fine:
@@ -78,3 +80,24 @@ def printable(text: str, limit: int = MAX_UPSTREAM_TEXT) -> str:
     # Not only control characters: bidirectional overrides can make a log line lie as well.
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def upstream_message(body: bytes) -> str:
+    """Return what the body of an error says, in one safe line; "" if it says nothing.
+
+    Understands the JSON of Fulcio, Rekor and OAuth servers, and plain text.
+    """
+    text = body[:4096].decode("utf-8", "replace").strip()
+    if text.startswith("{"):
+        try:
+            value = json.loads(body[:65536])
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            for key in ("message", "error_description", "error", "detail", "title"):
+                found = value.get(key)
+                if isinstance(found, str) and found:
+                    return printable(found.strip())
+    elif text.startswith("<"):
+        return ""  # a page for a browser helps nobody here
+    return printable(text)

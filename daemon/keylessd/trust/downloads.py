@@ -6,10 +6,11 @@ the blocking code.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import trio
+
+from keylessd.services.pieces import CLOSE_SECONDS, Pieces
 
 if TYPE_CHECKING:
     import httpx
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 READ_SECONDS = 15.0  # between two pieces of a body; the whole refresh has its own deadline
 ATTEMPTS = 3
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
-CLOSE_SECONDS = 1.0
 OK = 200
 
 
@@ -29,7 +29,7 @@ class Downloads:
     def __init__(self, http: HttpClient) -> None:
         self._http = http
         self._response: httpx.Response | None = None
-        self._chunks: AsyncIterator[bytes] | None = None
+        self._pieces: Pieces | None = None
 
     async def open(self, url: str) -> tuple[int, str]:
         """Ask for *url*; return the status and the content encoding.
@@ -42,7 +42,7 @@ class Downloads:
         response = await self._http.open(
             url, read_seconds=READ_SECONDS, attempts=ATTEMPTS, retry_statuses=RETRY_STATUSES
         )
-        self._response, self._chunks = response, response.aiter_bytes()
+        self._response, self._pieces = response, Pieces(response)
         return response.status_code, response.headers.get("content-encoding", "")
 
     async def read(self) -> bytes | None:
@@ -51,13 +51,16 @@ class Downloads:
         Raises:
             httpx.HTTPError: If the connection breaks.
         """
-        if self._chunks is None:
+        if self._pieces is None:
             return None
-        return await anext(self._chunks, None)
+        return await anext(self._pieces, None)
 
     async def aclose(self) -> None:
         """Close what is open. A response that nobody reads to its end is cut off."""
-        response, self._response, self._chunks = self._response, None, None
+        response, pieces = self._response, self._pieces
+        self._response = self._pieces = None
+        if pieces is not None:
+            await pieces.aclose()
         if response is not None:
             with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS):
                 await response.aclose()
