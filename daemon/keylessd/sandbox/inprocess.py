@@ -1,89 +1,61 @@
-"""Carries httpx requests to ASGI applications in the same process and event loop. No sockets.
+"""An httpx transport that calls ASGI applications in process, by the URL's host and port.
 
-Unlike httpx's own transport it knows several hosts, bounds what it holds of an endless body,
-and tells the client of an application that ended without a complete answer what a broken
-connection would tell it.
+Unlike httpx's own it lets an application break off its answer, or go on for ever: then the
+client sees what it would see at a socket.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 import trio
 
-from keylessd.sandbox.faults import ABORT
-
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-BODY_MAX = 8 << 20  # bytes held of one answer
+# The ASGI extension by which applications learn that they may return without an answer.
+ABORT = "keyless.abort"
+# An answer is collected before the client sees it. One that goes on longer is cut here.
+BODY_MAX = 16 << 20  # bytes
 
 
-class InProcessTransport(httpx.AsyncBaseTransport):
-    """A transport for ``httpx.AsyncClient`` over a table of applications.
+class _Body(httpx.AsyncByteStream):
+    """An answer's body, whose end may be missing."""
 
-    An answer is complete, or broken, before the client sees its first byte.
-    """
+    def __init__(self, content: bytes, *, complete: bool) -> None:
+        self._content = content
+        self._complete = complete
 
-    def __init__(self, apps: Mapping[str, ASGIApp], *, body_max: int = BODY_MAX) -> None:
-        """Serve *apps*.
-
-        Args:
-            apps: By origin, for example ``"https://rekor.example"``; the port only if it is
-                not the scheme's own. The mapping may be changed later.
-            body_max: Bytes after which an answer counts as endless: the client gets so many,
-                and a connection error if it reads on.
-        """
-        self._apps = apps
-        self._body_max = body_max
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Run the application for *request*.
-
-        Raises:
-            httpx.ConnectError: No application has that origin.
-            httpx.RemoteProtocolError: The application ended without an answer.
-        """
-        url = request.url
-        origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
-        app = self._apps.get(origin)
-        if app is None:
-            raise httpx.ConnectError(f"nothing listens at {origin}", request=request)
-        exchange = _Exchange(await request.aread(), self._body_max)
-        with exchange.scope:
-            await app(_scope_of(request), exchange.receive, exchange.send)
-        if exchange.status is None:
-            message = "server disconnected without sending a response"
-            raise httpx.RemoteProtocolError(message, request=request)
-        return httpx.Response(
-            exchange.status,
-            headers=exchange.headers,
-            stream=_Answer(exchange.parts, complete=exchange.complete),
-            request=request,
-        )
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        await trio.lowlevel.checkpoint()
+        if self._content:
+            yield self._content
+        if not self._complete:
+            raise httpx.RemoteProtocolError("the server broke off in the middle of its answer")
 
 
 class _Exchange:
-    """One request and its answer, as the application sees them."""
+    """One request and its answer, as an application sees them."""
 
-    def __init__(self, body: bytes, body_max: int) -> None:
+    def __init__(self, body: bytes) -> None:
         self._body: bytes | None = body
-        self._left = body_max
+        self._answered = trio.Event()
         self.scope = trio.CancelScope()
         self.status: int | None = None
         self.headers: list[tuple[bytes, bytes]] = []
-        self.parts: list[bytes] = []
+        self.content = bytearray()
         self.complete = False
 
     async def receive(self) -> MutableMapping[str, Any]:
         await trio.lowlevel.checkpoint()
-        if self._body is None:
-            # The client waits for the answer; it hangs up by cancelling.
-            await trio.sleep_forever()
-        body, self._body = self._body, None
-        return {"type": "http.request", "body": body, "more_body": False}
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._answered.wait()
+        return {"type": "http.disconnect"}
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         await trio.lowlevel.checkpoint()
@@ -91,61 +63,63 @@ class _Exchange:
             self.status = message["status"]
             self.headers = list(message.get("headers", ()))
         elif message["type"] == "http.response.body":
-            part = bytes(message.get("body", b""))
-            self.parts.append(part[: self._left])
-            self._left -= len(part)
-            self.complete = self._left >= 0 and not message.get("more_body", False)
-            if self._left < 0:
+            self.content += message.get("body", b"")
+            if not message.get("more_body", False):
+                self.complete = True
+                self._answered.set()
+            elif len(self.content) > BODY_MAX:
                 self.scope.cancel()
-                await trio.lowlevel.checkpoint()
+
+    def response(self, request: httpx.Request) -> httpx.Response:
+        if self.status is None:
+            raise httpx.RemoteProtocolError("the server sent no answer", request=request)
+        body = b"" if request.method == "HEAD" else bytes(self.content)
+        stream = _Body(body, complete=self.complete)
+        return httpx.Response(self.status, headers=self.headers, stream=stream)
 
 
-class _Answer(httpx.AsyncByteStream):
-    """The body, and a connection error after it if it is not complete."""
+class InProcessTransport(httpx.AsyncBaseTransport):
+    """Passes requests to *apps* by *urls*; both map a service's name, and may change meanwhile."""
 
-    def __init__(self, parts: list[bytes], *, complete: bool) -> None:
-        self._parts = parts
-        self._complete = complete
+    def __init__(self, apps: Mapping[str, ASGIApp], urls: Mapping[str, str]) -> None:
+        self._apps = apps
+        self._urls = urls
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        # Not a generator: nobody is obliged to close an iterator that was not exhausted.
-        return _Parts(self._parts, complete=self._complete)
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer *request*.
 
+        Raises:
+            httpx.ConnectError: No application has that host and port.
+            httpx.RemoteProtocolError: The application ended without an answer.
+        """
+        app = self._app(request.url)
+        if app is None:
+            await trio.lowlevel.checkpoint()
+            raise httpx.ConnectError(f"nobody listens at {request.url.host}", request=request)
+        exchange = _Exchange(await request.aread())
+        url = request.url
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": request.method,
+            "headers": [(name.lower(), value) for name, value in request.headers.raw],
+            "scheme": url.scheme,
+            "path": url.path,
+            "raw_path": url.raw_path.partition(b"?")[0],
+            "query_string": url.query,
+            "root_path": "",
+            "server": (url.host, url.port or 80),
+            "client": ("127.0.0.1", 1),
+            "extensions": {ABORT: {}},
+        }
+        with exchange.scope:
+            await app(scope, exchange.receive, exchange.send)
+        return exchange.response(request)
 
-class _Parts:
-    def __init__(self, parts: list[bytes], *, complete: bool) -> None:
-        self._parts = iter(parts)
-        self._complete = complete
-
-    def __aiter__(self) -> _Parts:
-        return self
-
-    async def __anext__(self) -> bytes:
-        await trio.lowlevel.checkpoint()
-        for part in self._parts:
-            return part
-        if self._complete:
-            raise StopAsyncIteration
-        raise httpx.RemoteProtocolError(
-            "peer closed connection without sending complete message body"
-        )
-
-
-def _scope_of(request: httpx.Request) -> MutableMapping[str, Any]:
-    url = request.url
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": request.method,
-        "scheme": url.scheme,
-        "path": url.path,
-        "raw_path": url.raw_path.split(b"?")[0],
-        "query_string": url.query,
-        "root_path": "",
-        "headers": [(name.lower(), value) for name, value in request.headers.raw],
-        "client": ("127.0.0.1", 1),
-        "server": (url.host, url.port),
-        "extensions": {ABORT: {}},
-        "state": {},
-    }
+    def _app(self, url: httpx.URL) -> ASGIApp | None:
+        for service, base in self._urls.items():
+            parts = urlsplit(base)
+            if (url.host, url.port) == (parts.hostname, parts.port):
+                return self._apps[service]
+        return None

@@ -12,13 +12,13 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 
+from keylessd.sandbox.names import HOST
 from keylessd.sandbox.vault import SandboxError
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-HOST = "127.0.0.1"
 BACKLOG = 1024
 # Longer than the pools of clients keep connections, so that it is they who close them: a server
 # that closes first makes some requests fail.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -85,16 +86,30 @@ class DirectoryVault:
 
 
 class DirectoryLock:
-    """An advisory lock on a sandbox's directory. The kernel drops it when the process ends."""
+    """An advisory lock on a sandbox's directory. The kernel drops it when the process ends.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: It is made if it is not there.
+        patience_seconds: How long to try: whoever asks held() has it for a moment.
+
+    Raises:
+        SandboxError: Another process has it.
+    """
+
+    def __init__(self, directory: Path, *, patience_seconds: float = 0.2) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            os.close(self._descriptor)
-            raise SandboxError(f"another sandbox already runs in {directory}") from exc
+        end = time.monotonic() + patience_seconds
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                if time.monotonic() < end:
+                    time.sleep(0.01)
+                    continue
+                os.close(self._descriptor)
+                raise SandboxError(f"another sandbox already runs in {directory}") from exc
+            return
 
     def close(self) -> None:
         """Release the lock."""
@@ -104,7 +119,7 @@ class DirectoryLock:
 def held(directory: Path) -> bool:
     """Say whether some process holds the lock of *directory*."""
     try:
-        DirectoryLock(directory).close()
+        DirectoryLock(directory, patience_seconds=0).close()
     except SandboxError:
         return True
     return False

@@ -1,0 +1,261 @@
+"""The sandbox's command line. Parsing and printing; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keylessd.clock import SystemClock
+from keylessd.sandbox.identities import LOGIN, Identities
+from keylessd.sandbox.instance import NAME, Instance, default_directory, running_pid, vault_of
+from keylessd.sandbox.store import StoreError
+from keylessd.sandbox.vault import SandboxError, held
+
+if TYPE_CHECKING:
+    from keylessd.sandbox.oidc import JsonValue
+
+FAILED = 1
+# For the processes that are started or ended: how long they may take, and how often we look.
+PATIENCE_SECONDS = 30.0
+LOOK_SECONDS = 0.02
+LOG = "log"
+
+
+def _parser(directory: Path) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="keyless sandbox",
+        description="A whole Sigstore on this machine, for trying and testing.",
+    )
+    parser.add_argument("--dir", type=Path, default=directory, help="its directory (%(default)s)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", help="serve it")
+    up.add_argument("--rekor", choices=["v1", "v2", "both"], help="logs to sign with (v1)")
+    up.add_argument("--port-base", type=int, help="port of the first service (any that is free)")
+    up.add_argument("--checkpoint-interval-ms", type=int, default=50, metavar="MS")
+    up.add_argument("--certificate-lifetime", type=int, default=600, metavar="SECONDS")
+    up.add_argument("--token-lifetime", type=int, default=3600, metavar="SECONDS")
+    up.add_argument("--auto-login", metavar="EMAIL", help="log everybody in as this person")
+    up.add_argument("--accept-issuers", type=Path, metavar="FILE", help="further issuers (JSON)")
+    up.add_argument("--faults", action="store_true", help="let tests inject faults (/_faults)")
+    up.add_argument("--ready-fd", type=int, metavar="N", help="write 'ready' there when it is up")
+    up.add_argument("--background", action="store_true", help="return when it is up")
+    env = commands.add_parser("env", help="print what a shell needs to use it")
+    env.add_argument("--json", action="store_true")
+    env.add_argument("--email", help="whom the token names")
+    token = commands.add_parser("token", help="print an ID token")
+    token.add_argument("--issuer", default=LOGIN, help="login, github, uri, username, ...")
+    token.add_argument("--email")
+    token.add_argument("--subject")
+    token.add_argument("--unverified", action="store_true", help="the issuer vouches for nothing")
+    token.add_argument("--audience", default="sigstore")
+    token.add_argument("--lifetime", type=int, default=3600, metavar="SECONDS")
+    token.add_argument(
+        "--claim", action="append", default=[], metavar="NAME=JSON", help="may be repeated"
+    )
+    status = commands.add_parser("status", help="say whether it runs, and where")
+    status.add_argument("--json", action="store_true")
+    commands.add_parser("down", help="end it; its keys and logs stay")
+    # The directory may stand before or after the command.
+    for command in commands.choices.values():
+        command.add_argument("--dir", type=Path, default=argparse.SUPPRESS, help="its directory")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status: 0, or 1 with the reason on stderr."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser(default_directory(os.environ)).parse_args(given)
+    options.dir = options.dir.absolute()
+    commands = {"up": _up, "env": _env, "token": _token, "status": _status, "down": _down}
+    try:
+        return commands[options.command](options)
+    except (SandboxError, StoreError) as exc:
+        sys.stderr.write(f"keyless sandbox: {exc}\n")
+        return FAILED
+
+
+# --- up ---------------------------------------------------------------------------------------
+
+
+def _up(options: argparse.Namespace) -> int:
+    if options.background:
+        return _up_in_background(options)
+    # What is imported here takes half a second, and the other commands do not need it.
+    from keylessd.sandbox import runner  # noqa: PLC0415
+
+    asked = runner.UpOptions(
+        directory=options.dir,
+        rekor=options.rekor,
+        port_base=options.port_base,
+        checkpoint_interval_seconds=options.checkpoint_interval_ms / 1000,
+        certificate_seconds=options.certificate_lifetime,
+        token_seconds=options.token_lifetime,
+        auto_login=options.auto_login,
+        accept_issuers=options.accept_issuers,
+        faults=options.faults,
+    )
+
+    def ready(instance: Instance) -> None:
+        if options.ready_fd is None:
+            runner.announce(instance)
+            return
+        os.write(options.ready_fd, b"ready\n")
+        os.close(options.ready_fd)
+
+    runner.run(asked, ready=ready)
+    return 0
+
+
+def _up_in_background(options: argparse.Namespace) -> int:
+    pid = running_pid(options.dir)
+    if pid is not None:
+        sys.stderr.write(f"the sandbox runs already, as process {pid}\n")
+        return 0
+    options.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    readable, writable = os.pipe()
+    log = options.dir / LOG
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as errors:
+        subprocess.Popen(  # noqa: S603  # ourselves
+            [*_own_command(options), "--ready-fd", str(writable)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            pass_fds=[writable],
+            start_new_session=True,
+        )
+    os.close(writable)
+    with os.fdopen(readable, "rb") as pipe:
+        if pipe.read() != b"ready\n":
+            reason = log.read_text(errors="replace").strip() or "it ended without a word"
+            raise SandboxError(f"the sandbox did not start: {reason[-2000:]}")
+    sys.stderr.write(f'the sandbox is up; to use it:\n  eval "$({_hint(options)} env)"\n')
+    return 0
+
+
+def _own_command(options: argparse.Namespace) -> list[str]:
+    command = [sys.executable, "-m", "keylessd.sandbox", "--dir", str(options.dir), "up"]
+    values = {
+        "--rekor": options.rekor,
+        "--port-base": options.port_base,
+        "--checkpoint-interval-ms": options.checkpoint_interval_ms,
+        "--certificate-lifetime": options.certificate_lifetime,
+        "--token-lifetime": options.token_lifetime,
+        "--auto-login": options.auto_login,
+        "--accept-issuers": options.accept_issuers,
+    }
+    for name, value in values.items():
+        if value is not None:
+            command += [name, str(value)]
+    return [*command, "--faults"] if options.faults else command
+
+
+def _hint(options: argparse.Namespace) -> str:
+    if options.dir == default_directory(os.environ):
+        return "keyless sandbox"
+    return f"keyless sandbox --dir {shlex.quote(str(options.dir))}"
+
+
+# --- the others -------------------------------------------------------------------------------
+
+
+def _known(options: argparse.Namespace) -> Instance:
+    instance = Instance.read(options.dir)
+    if instance is None:
+        raise SandboxError(f"there is no sandbox in {options.dir}; start one with 'up'")
+    return instance
+
+
+def _identities(options: argparse.Namespace, instance: Instance) -> Identities:
+    return Identities(instance.urls["oidc"], vault=vault_of(options.dir), clock=SystemClock())
+
+
+def environment(directory: Path, instance: Instance, *, token: str) -> dict[str, str]:
+    """Return the environment variables that make clients use the sandbox in *directory*."""
+    variables = {"SIGSTORE_ID_TOKEN": token}
+    if directory == default_directory(os.environ):
+        variables["KEYLESS_INSTANCE"] = NAME
+    else:
+        variables["KEYLESS_TRUST_CONFIG"] = str(directory / "trust_config.json")
+    variables["KEYLESS_SANDBOX_DIR"] = str(directory)
+    for name, url in instance.service_urls().items():
+        variables[f"KEYLESS_SANDBOX_{name.upper()}"] = url
+    return variables
+
+
+def _env(options: argparse.Namespace) -> int:
+    instance = _known(options)
+    token = _identities(options, instance).token(email=options.email)
+    variables = environment(options.dir, instance, token=token)
+    if options.json:
+        sys.stdout.write(json.dumps(variables, indent=2) + "\n")
+    else:
+        for name, value in variables.items():
+            sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
+    return 0
+
+
+def _claims(texts: Sequence[str]) -> dict[str, JsonValue]:
+    claims: dict[str, JsonValue] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise SandboxError(f"a claim is NAME=JSON, not {text!r}")
+        try:
+            claims[name] = json.loads(value)
+        except ValueError:
+            # For the many that are plain words.
+            claims[name] = value
+    return claims
+
+
+def _token(options: argparse.Namespace) -> int:
+    token = _identities(options, _known(options)).token(
+        issuer=options.issuer,
+        email=options.email,
+        subject=options.subject,
+        email_verified=not options.unverified,
+        audience=options.audience,
+        lifetime=timedelta(seconds=options.lifetime),
+        claims=_claims(options.claim),
+    )
+    sys.stdout.write(token + "\n")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    pid = running_pid(options.dir)
+    instance = Instance.read(options.dir)
+    urls: Mapping[str, str] = {} if instance is None else instance.service_urls()
+    if options.json:
+        facts = {"running": pid is not None, "pid": pid, "directory": str(options.dir)}
+        sys.stdout.write(json.dumps({**facts, **urls}, indent=2) + "\n")
+    else:
+        state = "does not run" if pid is None else f"runs as process {pid}"
+        sys.stdout.write(f"the sandbox in {options.dir} {state}\n")
+        for name, url in urls.items():
+            sys.stdout.write(f"  {name} = {url}\n")
+    return 0 if pid is not None else FAILED
+
+
+def _down(options: argparse.Namespace) -> int:
+    pid = running_pid(options.dir)
+    if pid is None:
+        sys.stderr.write(f"no sandbox runs in {options.dir}\n")
+        return 0
+    os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + PATIENCE_SECONDS
+    while held(options.dir):
+        if time.monotonic() > end:
+            raise SandboxError(f"process {pid} does not end")
+        time.sleep(LOOK_SECONDS)
+    return 0
