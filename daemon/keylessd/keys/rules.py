@@ -156,8 +156,8 @@ def _reason(
             return f"the address {token.email!r} is not verified by its issuer", None
     return (
         (
-            f"issuer {token.issuer!r}, audience and times are as they should be, so its signature is"
-            " wrong, the issuer's keys were not reachable, or its subject is not admitted"
+            f"issuer {token.issuer!r}, audience and times are as they should be, so its signature"
+            " is wrong, the issuer's keys were not reachable, or its subject is not admitted"
         ),
         None,
     )

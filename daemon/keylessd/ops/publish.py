@@ -1,0 +1,269 @@
+"""From a slot to a proven bundle: signs, stamps, logs, verifies. Past here there is no return.
+
+Once a request to a log is on its way a public entry may exist, whatever becomes of the client.
+So all of this runs under the caller's shield, with a deadline.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from keylessd.core.bundle import Bundle, BundleVersion, TlogEntry, parse_bundle, serialize_bundle
+from keylessd.core.verify import Verified, verify_bundle
+from keylessd.errors import (
+    BusyError,
+    DaemonError,
+    ServiceReplyError,
+    ServiceUnavailableError,
+    VerificationError,
+)
+from keylessd.keys.slot import KeyDestroyedError
+from keylessd.ops.upstream import REKOR_V2, Answers, Plan, ask, plan_services
+from keylessd.services import rekor_v1, rekor_v2, tsa
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from keylessd.clock import Clock
+    from keylessd.core.certificate import Signer
+    from keylessd.core.signing_config import Service
+    from keylessd.core.trusted_root import TrustedRoot
+    from keylessd.flow.threads import Threads
+    from keylessd.keys.slot import KeySlot
+    from keylessd.ops.content import Content
+    from keylessd.ops.request import Progress
+    from keylessd.services.http import HttpClient
+    from keylessd.trust.material import TrustMaterial
+    from keylessd.trust.where import Where
+
+# A log that has the entry already wants another signature; more than once is no coincidence.
+MAX_SIGNATURES = 3
+
+
+@dataclass(slots=True)
+class Publication:
+    """One signature on its way, and what is known of it so far, for the ledger.
+
+    Attributes:
+        content: What is signed.
+        slot: What it is signed with.
+        where: Which Sigstore the request chose.
+        material: Trust root and services; replaced if a log turns out to be frozen.
+        plan: The services selected.
+        progress: Told of each step.
+        logged: Entries that logs have given, also if the request fails after all.
+    """
+
+    content: Content
+    slot: KeySlot
+    where: Where
+    material: TrustMaterial
+    plan: Plan
+    progress: Progress
+    logged: list[TlogEntry] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A bundle, and what its verification proved."""
+
+    bundle: bytes
+    verified: Verified
+
+
+class Publisher:
+    """Carries publications through."""
+
+    def __init__(
+        self,
+        http: HttpClient,
+        *,
+        clock: Clock,
+        threads: Threads,
+        rng: random.Random,
+        refresh: Callable[[Where, TrustMaterial], Awaitable[TrustMaterial]],
+    ) -> None:
+        """Store the parts.
+
+        Args:
+            http: Sends requests.
+            clock: Selects services.
+            threads: Runs the verification.
+            rng: Draws nonces.
+            refresh: Returns newer material for a request's choice, or the given one.
+        """
+        self._http = http
+        self._clock = clock
+        self._threads = threads
+        self._rng = rng
+        self._refresh = refresh
+
+    async def publish(self, job: Publication) -> Published:
+        """Sign, stamp, log and verify.
+
+        Raises:
+            ServiceError, RateLimitedError, NoServiceError: a service failed.
+            BusyError: the key was dropped before it signed.
+        """
+        was_replanned = False
+        for _ in range(MAX_SIGNATURES):
+            signature = _sign(job)
+            stamps, entries = await self._stamp_and_log(job, signature)
+            job.logged.extend(entries.values)
+            if stamps.complete and entries.complete:
+                return await self._finish(job, signature, stamps.values, entries.values)
+            if not stamps.complete:
+                raise stamps.errors[0]
+            if _any(entries, rekor_v2.LogFrozenError) and not was_replanned:
+                was_replanned = True
+                if not await self._replan(job):
+                    raise entries.errors[0]
+            elif not _any(entries, rekor_v2.EntryExistsError):
+                raise entries.errors[0]
+            # A fresh signature is another entry, and wants another stamp.
+            job.progress("signing_again", {})
+        raise ServiceReplyError(
+            rekor_v2.SERVICE,
+            f"the log says of {MAX_SIGNATURES} different signatures that it has them already",
+            url=job.plan.logs.services[0].url,
+        )
+
+    async def _stamp_and_log(
+        self, job: Publication, signature: bytes
+    ) -> tuple[Answers[bytes], Answers[TlogEntry]]:
+        """Ask authorities and logs side by side: both attest the same signature."""
+        stamps: Answers[bytes] = Answers([], [], complete=True)
+        if job.plan.tsas.required == 0:
+            return stamps, await self._log(job, signature)
+
+        async def stamp_all() -> None:
+            nonlocal stamps
+            stamps = await ask(job.plan.tsas, lambda service: self._stamp(job, service, signature))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stamp_all)
+            entries = await self._log(job, signature)
+        return stamps, entries
+
+    async def _stamp(self, job: Publication, service: Service, signature: bytes) -> bytes:
+        nonce = self._rng.getrandbits(tsa.NONCE_BITS) | 1  # never 0
+        response = await tsa.stamp(self._http, service.url, signature, nonce=nonce)
+        job.progress("timestamped", {"url": service.url})
+        return response
+
+    async def _log(self, job: Publication, signature: bytes) -> Answers[TlogEntry]:
+        version = job.plan.log_version
+        request = job.content.log_request(version, signature, job.slot.verifier)
+        add = rekor_v2.add if version == REKOR_V2 else rekor_v1.add
+
+        async def log(service: Service) -> TlogEntry:
+            entry = await add(self._http, service.url, request)
+            job.progress("logged", {"url": service.url, "log_index": entry.log_index})
+            return entry
+
+        return await ask(job.plan.logs, log)
+
+    async def _replan(self, job: Publication) -> bool:
+        """Learn which log took a frozen one's place; return whether anything is new.
+
+        Raises:
+            NoServiceError: the newer configuration has nothing for us.
+        """
+        material = await self._refresh(job.where, job.material)
+        plan = plan_services(material, self._clock.now())
+        if plan.logs == job.plan.logs:
+            return False
+        job.material, job.plan = material, plan
+        job.progress("log_changed", {"url": plan.logs.services[0].url})
+        return True
+
+    async def _finish(
+        self, job: Publication, signature: bytes, stamps: list[bytes], entries: list[TlogEntry]
+    ) -> Published:
+        bundle = Bundle(
+            version=BundleVersion.V03,
+            certificates=(job.slot.verifier.der,),
+            key_hint=None,
+            entries=tuple(entries),
+            timestamps=tuple(stamps),
+            content=job.content.content(signature),
+        )
+        try:
+            published = await self._threads.run(
+                "verify",
+                _prove,
+                bundle,
+                job.content,
+                job.material.trusted_root,
+                job.slot.signer,
+            )
+        except VerificationError as exc:
+            error = ServiceReplyError(
+                "sigstore", f"the finished bundle does not verify: {exc.message} ({exc.check})"
+            )
+            error.details["check"] = exc.check
+            raise error from exc
+        job.progress("verified", {})
+        return published
+
+
+def _sign(job: Publication) -> bytes:
+    try:
+        signature = job.slot.sign_digest(job.content.to_sign)
+    except KeyDestroyedError as exc:
+        raise BusyError(
+            "all keys were dropped while the request ran", retry_after_seconds=0.0
+        ) from exc
+    job.progress("signed", {})
+    return signature
+
+
+def _any(entries: Answers[TlogEntry], kind: type[DaemonError]) -> bool:
+    return any(isinstance(exc, kind) for exc in entries.errors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Exactly:
+    """Accepts the signer of our own certificate and nobody else."""
+
+    signer: Signer
+
+    def check(self, signer: Signer) -> None:
+        """Raise VerificationError if it is another."""
+        if signer != self.signer:
+            raise VerificationError(
+                "identity",
+                "the bundle is of another signer than our certificate",
+                found=signer.identity,
+                wanted=self.signer.identity,
+            )
+
+
+def _prove(bundle: Bundle, content: Content, root: TrustedRoot, signer: Signer) -> Published:
+    """Serialise the bundle and verify the very bytes that will leave."""
+    raw = serialize_bundle(bundle)
+    verified = verify_bundle(
+        parse_bundle(raw),
+        content.digests(),
+        root,
+        expected=_Exactly(signer),
+        options=content.verify_options(),
+    )
+    # The verifier passes over what it cannot judge; we put nothing into a bundle unjudged.
+    stamped = sum(1 for time in verified.times if time.source == "tsa")
+    if len(verified.entries) != len(bundle.entries) or stamped != len(bundle.timestamps):
+        raise VerificationError(
+            "unknown-service", "a log or a timestamp authority is not in the trust root"
+        )
+    return Published(raw, verified)
+
+
+def not_in_time(seconds: float) -> DaemonError:
+    """Return the error for a publication that did not end within its deadline."""
+    return ServiceUnavailableError(
+        "sigstore", f"logs and timestamp authorities did not answer within {seconds:g} seconds"
+    )

@@ -1,0 +1,329 @@
+"""Signing, from a request to a proven bundle. The order of the steps is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import trio
+
+from keylessd.errors import (
+    BusyError,
+    DaemonError,
+    InvalidInputError,
+    RateLimitedError,
+    ShuttingDownError,
+)
+from keylessd.flow.singleflight import CallAbandonedError
+from keylessd.identity.source import IdentityRequest
+from keylessd.keys.issue import IssueRequest
+from keylessd.keys.ring import SlotRequest
+from keylessd.ops.content import Artifact, attestation_of
+from keylessd.ops.ledger import text
+from keylessd.ops.publish import Publication, not_in_time
+from keylessd.ops.request import (
+    AttestRequest,
+    Progress,
+    SignRequest,
+    SignResult,
+    fingerprint_of,
+)
+from keylessd.ops.upstream import plan_services
+
+if TYPE_CHECKING:
+    from keylessd.clock import Clock
+    from keylessd.identity.source import IdentitySource
+    from keylessd.identity.token import IdentityToken
+    from keylessd.keys.issue import CertificateIssuer
+    from keylessd.keys.ring import KeyRing, Reuse
+    from keylessd.keys.slot import KeySlot
+    from keylessd.ops.admission import Admission
+    from keylessd.ops.content import Content
+    from keylessd.ops.idempotency import Idempotency
+    from keylessd.ops.ledger import Ledger, Value
+    from keylessd.ops.owner import Owner
+    from keylessd.ops.publish import Published, Publisher
+    from keylessd.ops.upstream import Plan
+    from keylessd.trust.material import TrustMaterial
+    from keylessd.trust.where import Where
+
+__all__ = ["AttestRequest", "Progress", "SignOps", "SignRequest", "SignResult"]
+
+# Life a certificate must have left to be used again, by version of the log: what the slowest
+# answer seen takes (v1 30 s; v2 20 s, and once more for a second signature), and room for clocks
+# that differ.
+MARGINS = {1: timedelta(seconds=60), 2: timedelta(seconds=90)}
+# From the signature on nothing is cancelled, but nothing takes longer than this: two rounds of
+# a log's own deadline.
+PUBLISH_SECONDS = 100.0
+MAX_DROPPED = 3  # slots that were dropped before they could be used
+MAX_LISTED = 8  # entries in a record of the ledger
+
+
+class SignOps:
+    """The signing operations."""
+
+    def __init__(
+        self,
+        *,
+        material: Callable[[Where], Awaitable[TrustMaterial]],
+        source: IdentitySource,
+        issuer: CertificateIssuer,
+        ring: KeyRing,
+        publisher: Publisher,
+        admission: Admission,
+        ledger: Ledger,
+        idempotency: Idempotency[SignResult],
+        clock: Clock,
+        reuse: Reuse,
+    ) -> None:
+        """Store the parts.
+
+        Args:
+            material: Returns trust root and services of a request's choice.
+            source: Gives identity tokens.
+            issuer: Checks tokens by the CA's rules.
+            ring: Gives key slots.
+            publisher: Carries a signature through.
+            admission: Bounds what is under way.
+            ledger: Records attempts and outcomes.
+            idempotency: Remembers finished requests.
+            clock: Wall clock.
+            reuse: What holds where a request does not say.
+        """
+        self._material = material
+        self._source = source
+        self._issuer = issuer
+        self._ring = ring
+        self._publisher = publisher
+        self._admission = admission
+        self._ledger = ledger
+        self._idempotency = idempotency
+        self._clock = clock
+        self._reuse: Reuse = reuse
+        self._publishing: set[trio.CancelScope] = set()
+
+    async def sign(self, request: SignRequest, progress: Progress) -> SignResult:
+        """Sign an artifact's digest.
+
+        A cancelled caller stops it until it has signed; from then on it is finished, within
+        PUBLISH_SECONDS, before the cancellation takes effect.
+
+        Raises:
+            DaemonError: ``login_required``, ``token_...``, trust, service and limit errors.
+        """
+        return await self._once(request, Artifact(request.digest, request.name), progress)
+
+    async def attest(self, request: AttestRequest, progress: Progress) -> SignResult:
+        """Sign an in-toto statement, byte for byte.
+
+        Raises:
+            DaemonError: as sign(), and ``invalid_input`` for what is no statement.
+        """
+        return await self._once(request, attestation_of(request.statement), progress)
+
+    def cut(self) -> int:
+        """Cancel also what is past its point of no return; return how many. For a forced stop."""
+        for scope in self._publishing:
+            scope.cancel()
+        return len(self._publishing)
+
+    async def _once(
+        self, request: SignRequest | AttestRequest, content: Content, progress: Progress
+    ) -> SignResult:
+        reuse = self._reuse_of(request.reuse)
+        material = await self._material(request.where)
+        token = await self._source.token(
+            IdentityRequest(request.owner.uid, material.instance, request.token)
+        )
+
+        async def work() -> SignResult:
+            try:
+                return await self._admitted(
+                    _Job(request.owner, content, request.where, material, token, reuse, progress)
+                )
+            except CallAbandonedError as exc:
+                raise ShuttingDownError("the daemon is stopping") from exc
+
+        if request.idempotency_key is None:
+            return await work()
+        # The issuer and the name, not the token: a retry may come with a fresh one.
+        identity = (token.issuer, token.identity_hint)
+        fingerprint = fingerprint_of(
+            content.op, str(content.to_sign).encode(), request.where, reuse, *identity
+        )
+        key = (request.owner.uid, request.idempotency_key)
+        return await self._idempotency.run(key, fingerprint, work)
+
+    def _reuse_of(self, asked: str | None) -> Reuse:
+        if asked is None:
+            return self._reuse
+        if asked == "window":
+            return "window"
+        if asked == "never":
+            return "never"
+        raise InvalidInputError(f"reuse is 'window' or 'never', not {asked[:40]!r}")
+
+    async def _admitted(self, job: _Job) -> SignResult:
+        plan = plan_services(job.material, self._clock.now())
+        await self._issuer.check_token(plan.ca.url, job.token)
+        log_url = plan.logs.services[0].url
+        async with self._admission.enter(log_url):
+            # A certificate is taken only now, so that it does not grow old in the queue.
+            attempt = self._ledger.attempt(_attempt_facts(job, plan))
+            report = _Report()
+            try:
+                result = await self._signed(job, plan, report)
+            except BaseException as exc:
+                if isinstance(exc, RateLimitedError) and exc.details.get("service") == "rekor":
+                    self._admission.hold(log_url, exc.retry_after_seconds or 0.0)
+                self._ledger.outcome(attempt, report.failure(exc))
+                raise
+            self._ledger.outcome(attempt, report.success())
+            return result
+
+    async def _signed(self, job: _Job, plan: Plan, report: _Report) -> SignResult:
+        slot, reused = await self._slot(job, plan)
+        report.slot, report.reused = slot, reused
+        try:
+            job.progress("certificate", {"serial": slot.serial, "reused": int(reused)})
+            publication = Publication(
+                content=job.content,
+                slot=slot,
+                where=job.where,
+                material=job.material,
+                plan=plan,
+                progress=job.progress,
+            )
+            report.publication = publication
+            with trio.CancelScope(
+                shield=True, deadline=trio.current_time() + PUBLISH_SECONDS
+            ) as scope:
+                self._publishing.add(scope)
+                try:
+                    report.published = await self._publisher.publish(publication)
+                finally:
+                    self._publishing.discard(scope)
+            if report.published is None:
+                raise not_in_time(PUBLISH_SECONDS)
+        finally:
+            self._ring.release(slot)
+        return _result(job, slot, report.published, reused=reused)
+
+    async def _slot(self, job: _Job, plan: Plan) -> tuple[KeySlot, bool]:
+        request = SlotRequest(
+            owner_uid=job.owner.uid,
+            instance=job.material.instance,
+            trust_version=job.material.version,
+            issue=IssueRequest(
+                ca_url=plan.ca.url,
+                trusted_root=job.material.trusted_root,
+                token=job.token,
+                algorithm=job.content.to_sign.algorithm,
+            ),
+        )
+        for _ in range(MAX_DROPPED):
+            slot, reused = await self._ring.acquire(
+                request, reuse=job.reuse, margin=MARGINS[plan.log_version]
+            )
+            if not slot.is_destroyed:
+                return slot, reused
+            self._ring.release(slot)  # all keys were dropped while it was issued
+        raise BusyError("all keys were dropped while the request ran", retry_after_seconds=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A request with all that was found out before it waits for its place."""
+
+    owner: Owner
+    content: Content
+    where: Where
+    material: TrustMaterial
+    token: IdentityToken
+    reuse: Reuse
+    progress: Progress
+
+
+@dataclass(slots=True)
+class _Report:
+    """What the ledger will say about an attempt."""
+
+    slot: KeySlot | None = None
+    reused: bool = False
+    publication: Publication | None = None
+    published: Published | None = None
+
+    def success(self) -> dict[str, Value]:
+        return {"result": "ok", **self._facts()}
+
+    def failure(self, exc: BaseException) -> dict[str, Value]:
+        facts: dict[str, Value] = {"result": "failed", "code": "internal"}
+        if isinstance(exc, trio.Cancelled):
+            facts = {"result": "cancelled"}
+        elif isinstance(exc, DaemonError):
+            facts["code"] = exc.code
+            for name in ("service", "status", "check"):
+                if name in exc.details:
+                    facts[name] = exc.details[name]
+        return {**facts, **self._facts()}
+
+    def _facts(self) -> dict[str, Value]:
+        facts: dict[str, Value] = {}
+        if self.slot is not None:
+            facts["certificate"] = {
+                "serial": self.slot.serial,
+                "not_after": self.slot.not_after.isoformat(),
+                "spki_sha256": self.slot.spki_sha256.hex(),
+                "reused": self.reused,
+                "identity": text(self.slot.signer.identity),
+                "issuer": text(self.slot.signer.issuer),
+            }
+        if self.publication is not None and self.publication.logged:
+            # Also of a failed attempt: these entries are public.
+            facts["entries"] = [
+                {"log_id": entry.log_id.hex(), "log_index": entry.log_index}
+                for entry in self.publication.logged[:MAX_LISTED]
+            ]
+        return facts
+
+
+def _attempt_facts(job: _Job, plan: Plan) -> dict[str, Value]:
+    return {
+        "op": job.content.op,
+        "uid": job.owner.uid,
+        "instance": text(job.material.instance),
+        "trust": job.material.version,
+        "artifact": job.content.facts(),
+        # Claims of a token nobody here has verified; the outcome has what was certified.
+        "token": {
+            "sha256": job.token.sha256.hex()[:16],
+            "issuer": text(job.token.issuer),
+            "subject": text(job.token.identity_hint),
+            "expires": job.token.expires.isoformat(),
+        },
+        "ca": text(plan.ca.url),
+        "log": text(plan.logs.services[0].url),
+        "reuse": job.reuse,
+    }
+
+
+def _result(job: _Job, slot: KeySlot, published: Published, *, reused: bool) -> SignResult:
+    verified = published.verified
+    return SignResult(
+        bundle=published.bundle,
+        identity=slot.signer.identity,
+        identity_kind=slot.signer.kind,
+        issuer=slot.signer.issuer,
+        entries=verified.entries,
+        times=verified.times,
+        certificate_serial=slot.serial,
+        not_before=slot.not_before,
+        not_after=slot.not_after,
+        certificate_reused=reused,
+        statement=verified.statement,
+        predicate_type=verified.predicate_type,
+        instance=job.material.instance,
+    )
