@@ -88,6 +88,13 @@ def test_extreme_nesting_does_not_exhaust_the_stack(raw: bytes) -> None:
         loads(raw, max_bytes=LIMIT)
 
 
+@pytest.mark.parametrize("tail", [b"", b"\\", b"[" * 100])
+def test_string_of_quotes_that_never_ends_is_refused_in_linear_time(tail: bytes) -> None:
+    # A search that began again at each of these quotes would take hours.
+    with pytest.raises(StrictJsonError, match="Unterminated string"):
+        loads(b'"' + b'\\"' * 2_000_000 + tail, max_bytes=8 << 20)
+
+
 def test_brackets_and_quotes_inside_strings_do_not_count_as_nesting() -> None:
     value = ['[[[[\\"{{{{', 'x"]', "\\"]
     assert loads(json.dumps(value).encode(), max_bytes=LIMIT, max_depth=1) == value

@@ -23,7 +23,9 @@ T = TypeVar("T")
 
 MAX_INT64 = (1 << 63) - 1
 
-_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+# A string that never ends matches up to the end of the text. If it did not match, the search
+# would start anew at each quote in it and take quadratic time.
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = [1 if code in b"[{" else -1 for code in range(256)]
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
