@@ -62,12 +62,14 @@ class TufSim:
         self.requests: list[str] = []
         self.fault: Fault | None = None
         self.signers: dict[str, list[Signer]] = {role: [self.new_key()] for role in ROLES}
-        self.root = Root(version=0, expires=now + timedelta(days=365))
-        for role in ROLES:
-            self.root.add_key(self.signers[role][0].public_key, role)
-        self.targets = Targets(version=0, expires=now + timedelta(days=365))
-        self.snapshot = Snapshot(version=0, expires=now + timedelta(days=365))
-        self.timestamp = Timestamp(version=0, expires=now + timedelta(days=7))
+        self.root = Root(expires=now + timedelta(days=365))
+        for name in ROLES:
+            self.root.add_key(self.signers[name][0].public_key, name)
+        self.targets = Targets(expires=now + timedelta(days=365))
+        self.snapshot = Snapshot(expires=now + timedelta(days=365))
+        self.timestamp = Timestamp(expires=now + timedelta(days=7))
+        for role in (self.root, self.targets, self.snapshot, self.timestamp):
+            role.version = 0  # publishing counts up first
         self.publish_root()
         self.set_targets(targets)
         self.publish()
