@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from keylessd.flow.threads import Threads
     from keylessd.keys.ring import Reuse
     from keylessd.services.http import HttpClient
-    from keylessd.trust.material import TrustMaterial
+    from keylessd.trust.material import Purpose, TrustMaterial
     from keylessd.trust.where import Where
 
 
 class TrustSource(Protocol):
     """The part of ``trust.current.Trust`` that the operations use."""
 
-    async def material(self, where: Where) -> TrustMaterial:
+    async def material(self, where: Where, purpose: Purpose = "sign") -> TrustMaterial:
         """Return trust root and services of a request's choice."""
         ...
 
@@ -133,7 +133,7 @@ def build(
     nursery.start_soon(ledger.run, threads)
     return House(
         sign=sign,
-        verify=VerifyOps(material=trust.material, threads=threads),
+        verify=VerifyOps(material=lambda where: trust.material(where, "verify"), threads=threads),
         status=status,
         ledger=ledger,
         ring=ring,
