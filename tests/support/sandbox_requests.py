@@ -140,5 +140,5 @@ def b64(data: bytes) -> str:
 
 def client_of(app) -> httpx.AsyncClient:
     """A client whose every request goes to *app*."""
-    transport = InProcessTransport({"http://service.test": app})
+    transport = InProcessTransport({"it": app}, {"it": "http://service.test"})
     return httpx.AsyncClient(transport=transport, base_url="http://service.test", trust_env=False)

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from keylessd.sandbox.inprocess import ABORT
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from keylessd.clock import Clock
 
-# ASGI extension by which a server says: an application that returns without an answer breaks
-# the connection. Other servers answer 500 for it.
-ABORT = "keyless.abort"
 REQUESTS_MAX = 10_000  # remembered; the count goes on
 
 

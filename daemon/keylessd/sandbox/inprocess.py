@@ -29,12 +29,29 @@ class _Body(httpx.AsyncByteStream):
         self._content = content
         self._complete = complete
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        # Not a generator: a client that reads no further does not close it.
+        return _Parts(self._content, complete=self._complete)
+
+
+class _Parts:
+    """Reads a body once."""
+
+    def __init__(self, content: bytes, *, complete: bool) -> None:
+        self._content = content
+        self._complete = complete
+
+    def __aiter__(self) -> _Parts:
+        return self
+
+    async def __anext__(self) -> bytes:
         await trio.lowlevel.checkpoint()
-        if self._content:
-            yield self._content
-        if not self._complete:
-            raise httpx.RemoteProtocolError("the server broke off in the middle of its answer")
+        content, self._content = self._content, b""
+        if content:
+            return content
+        if self._complete:
+            raise StopAsyncIteration
+        raise httpx.RemoteProtocolError("the server broke off in the middle of its answer")
 
 
 class _Exchange:
