@@ -48,6 +48,8 @@ _MEMBERS: dict[str, type] = {
     "media_type": str,
     "retry_after": str,
 }
+_STATUSES = range(200, 600)
+_HEADERS = frozenset({"media_type", "retry_after"})
 _RULE = frozenset({"fault", "times", "path", "method"})
 
 
@@ -129,6 +131,14 @@ def _member(name: str, value: JsonValue) -> Any:  # noqa: ANN401  # its type is 
     if type(value) is not kind:
         raise InvalidFaultError(f"{name} is {value!r}")
     if isinstance(value, int | float) and value < 0:
+        raise InvalidFaultError(f"{name} is {value!r}")
+    if name == "status" and value not in _STATUSES:
+        raise InvalidFaultError(f"status is {value!r}")
+    if (
+        name in _HEADERS
+        and isinstance(value, str)
+        and not (value.isascii() and value.isprintable())
+    ):
         raise InvalidFaultError(f"{name} is {value!r}")
     return value.encode() if name == "body" and isinstance(value, str) else value
 
