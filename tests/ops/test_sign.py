@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 import trio
-from ops_rig import EMAIL, Owner, open_rig
 
 from keylessd.core.digests import HashAlgorithm, digest_of
 from keylessd.core.statement import Subject, build_statement
 from keylessd.errors import InvalidInputError, LoginRequiredError, VerificationError
+from ops_rig import EMAIL, Owner, open_rig
 
 SHA256 = HashAlgorithm.SHA256
 STATEMENT = build_statement(
