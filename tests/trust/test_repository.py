@@ -16,7 +16,6 @@ import httpx
 import pytest
 import trio
 import trio.testing
-from sigsim.tuf import URL, Chunks, TufSim, sign
 from tuf.api.metadata import MetaFile
 
 from keylessd.errors import TrustExpiredError, TrustInvalidError, TrustUnavailableError
@@ -26,6 +25,7 @@ from keylessd.trust import repository as repository_module
 from keylessd.trust.instances import TufInstance
 from keylessd.trust.repository import Repository
 from keylessd.trust.store import CacheRefusedError
+from sigsim.tuf import URL, Chunks, TufSim, sign
 
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
 TARGETS = {"trusted_root.json": b'{"version": 1}', "signing_config.v0.2.json": b'{"config": 1}'}
