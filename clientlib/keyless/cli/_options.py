@@ -48,8 +48,8 @@ class Options:
     __slots__ = ("_values", "words")
 
     def __init__(self) -> None:
-        self._values: "dict[str, str | list[str]]" = {}
-        self.words: "list[str]" = []
+        self._values: dict[str, str | list[str]] = {}
+        self.words: list[str] = []
 
     def text(self, key: str) -> "str | None":
         """Return the value of an option that takes one, or None if it was not given."""
@@ -99,18 +99,12 @@ def parse(argv: "list[str]", table: "tuple[Option, ...]") -> Options:
         if word == "-" or not word.startswith("-"):
             options.words.append(word)
             continue
-        name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
-        if not word.startswith("--") and len(word) > 2:  # noqa: PLR2004  # a dash and a letter
-            name, value, equals = word[:2], word[2:], "="
+        name, equals, value = _split(word)
         option = known.get(name)
         if option is None:
             raise UsageError(_unknown(name, known))
         if not option.metavar:
-            # A switch may be written --json=true, as other Sigstore tools allow.
-            if equals and value not in ("true", "false"):
-                raise UsageError(f"{name} takes no value")
-            if value != "false":
-                options.put(option, "")
+            _put_switch(options, option, value if equals else "true")
             continue
         if not equals:
             if position == len(argv):
@@ -119,6 +113,22 @@ def parse(argv: "list[str]", table: "tuple[Option, ...]") -> Options:
             position += 1
         options.put(option, value)
     return options
+
+
+def _split(word: str) -> "tuple[str, bool, str]":
+    """Return the option's name, whether a value is joined to it, and that value."""
+    if word.startswith("--"):
+        name, equals, value = word.partition("=")
+        return name, bool(equals), value
+    return word[:2], len(word) > 2, word[2:]  # noqa: PLR2004  # a dash and a letter
+
+
+def _put_switch(options: Options, option: Option, value: str) -> None:
+    # A switch may be written --json=true, as other Sigstore tools allow.
+    if value not in ("true", "false"):
+        raise UsageError(f"{option.names[0]} takes no value")
+    if value == "true":
+        options.put(option, "")
 
 
 def _unknown(name: str, known: "dict[str, Option]") -> str:

@@ -86,7 +86,7 @@ def json_line(value: "dict[str, object]") -> None:
 
 def error_value(error: "KeylessError") -> "dict[str, object]":
     """Return *error* as the JSON object that ``--json`` prints."""
-    value: "dict[str, object]" = {
+    value: dict[str, object] = {
         "code": error.code,
         "message": error.message,
         "retryable": error.retryable,

@@ -1,0 +1,193 @@
+"""What the commands are given: files, digests, instances, tokens. Reads files, prints nothing."""
+
+import os
+
+from keyless.cli._options import Option, Options
+from keyless.errors import KeylessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from keyless.values import Where
+
+MAX_TOKEN = 65_536  # bytes; the daemon's own bound on a token
+MAX_DOCUMENT = 16 << 20  # bytes; all attachments of a request together may not be longer
+
+WHERE = (
+    Option("--instance", "NAME", "Sigstore instance: public (default), staging, sandbox, ..."),
+    Option("--staging", "", hidden=True),
+    Option("--trusted-root", "FILE", "TrustedRoot JSON to use instead of an instance's"),
+    Option("--signing-config", "FILE", "SigningConfig JSON; goes with --trusted-root"),
+    Option("--trust-config", "FILE", "both in one file (ClientTrustConfig JSON)"),
+    Option("--fulcio-url", "URL", "certificate authority to use in place of the instance's"),
+    Option("--rekor-url", "URL", "transparency log to use in place of the instance's"),
+    Option("--oidc-issuer", "URL", "issuer to log in with in place of the instance's"),
+    Option("--timestamp-server-url", "URL", "timestamp authority in place of the instance's"),
+)
+
+COMMON = (
+    Option("--json", "", "print one JSON object per result"),
+    Option("--quiet -q", "", "print nothing but errors"),
+    Option("--socket", "PATH", "the daemon's socket"),
+    Option("--help -h", "", "show this text"),
+)
+
+
+def read_file(path: str, *, what: str, limit: int = MAX_DOCUMENT) -> bytes:
+    """Return the content of the file at *path*, or of standard input for ``-``.
+
+    Raises:
+        KeylessError: ``file_error`` if it cannot be read, ``too_large`` beyond *limit* bytes.
+    """
+    try:
+        if path == "-":
+            content = os.fdopen(0, "rb", closefd=False).read(limit + 1)
+        else:
+            with open(path, "rb") as file:  # pathlib is too heavy here
+                content = file.read(limit + 1)
+    except OSError as exc:
+        raise KeylessError(
+            "file_error", f"{what}: cannot read {path}: {exc.strerror or 'unreadable'}"
+        ) from exc
+    if len(content) > limit:
+        raise KeylessError("too_large", f"{what}: {path} is larger than {limit} bytes")
+    return content
+
+
+def where_of(options: Options, environ: "Mapping[str, str]") -> "Where":
+    """Return which instance the command line and the environment select.
+
+    An instance may also be named by ``KEYLESS_INSTANCE``, and the file of both trust documents
+    by ``KEYLESS_TRUST_CONFIG``; what the command line says goes first.
+
+    Raises:
+        KeylessError: ``usage`` for options that exclude each other, ``file_error``.
+    """
+    from keyless.values import Where
+
+    instance = options.text("instance")
+    if options.flag("staging"):
+        if instance not in (None, "staging"):
+            raise KeylessError("usage", f"--staging and --instance {instance} exclude each other")
+        instance = "staging"
+    trusted_root = options.text("trusted_root")
+    signing_config = options.text("signing_config")
+    trust_config = options.text("trust_config")
+    if trust_config is not None and (trusted_root is not None or signing_config is not None):
+        raise KeylessError(
+            "usage", "--trust-config holds both files; leave out --trusted-root, --signing-config"
+        )
+    if instance is not None and (trusted_root is not None or trust_config is not None):
+        raise KeylessError("usage", "--instance and a trust root file exclude each other")
+    if signing_config is not None and trusted_root is None and instance is None:
+        raise KeylessError("usage", "--signing-config needs --trusted-root or --instance beside it")
+    if instance is None and trusted_root is None and trust_config is None:
+        instance = environ.get("KEYLESS_INSTANCE") or None
+        if instance is None:
+            trust_config = environ.get("KEYLESS_TRUST_CONFIG") or None
+    return Where(
+        instance=instance,
+        trusted_root=_document(trusted_root, "--trusted-root"),
+        signing_config=_document(signing_config, "--signing-config"),
+        trust_config=_document(trust_config, "--trust-config"),
+        fulcio_url=options.text("fulcio_url"),
+        rekor_url=options.text("rekor_url"),
+        oidc_issuer=options.text("oidc_issuer"),
+        timestamp_server_url=options.text("timestamp_server_url"),
+    )
+
+
+def _document(path: "str | None", what: str) -> "bytes | None":
+    return None if path is None else read_file(path, what=what)
+
+
+def identity_token(given: "str | None", environ: "Mapping[str, str]") -> "str | None":
+    """Return the identity token to send, or None to use the daemon's own session.
+
+    Taken from ``--identity-token`` (the token itself, a file's path, or ``-``), else from
+    ``SIGSTORE_ID_TOKEN``, else from ``SIGSTORE_IDENTITY_TOKEN``.
+
+    Raises:
+        KeylessError: ``file_error``, or ``token_malformed`` for an empty one.
+    """
+    source = "--identity-token"
+    if given is None:
+        for source in ("SIGSTORE_ID_TOKEN", "SIGSTORE_IDENTITY_TOKEN"):
+            if environ.get(source, "").strip():
+                return environ[source].strip()
+        return None
+    if _looks_like_token(given):
+        token = given.strip()
+    else:
+        raw = read_file(given, what=source, limit=MAX_TOKEN)
+        token = raw.decode("ascii", "replace").strip()
+    if not token:
+        raise KeylessError("token_malformed", f"{source} is empty")
+    return token
+
+
+def _looks_like_token(text: str) -> bool:
+    """Return whether *text* has the form of a JWT: three base64url parts; no path looks so."""
+    parts = text.strip().split(".")
+    return (
+        len(parts) == 3  # noqa: PLR2004  # header, payload, signature
+        and parts[0].startswith("ey")
+        and all(c.isalnum() or c in "-_=" for part in parts for c in part)
+    )
+
+
+_HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128}
+
+
+def digest_argument(word: str) -> "tuple[str, bytes] | None":
+    """Return (algorithm, digest bytes) if *word* is a digest such as ``sha256:HEX``, else None.
+
+    An existing file of that name wins, so the caller looks for the file first.
+
+    Raises:
+        KeylessError: ``usage`` if it begins like a digest and is none.
+    """
+    algorithm, colon, text = word.partition(":")
+    length = _HEX_LENGTH.get(algorithm.lower())
+    if not colon or length is None:
+        return None
+    try:
+        value = bytes.fromhex(text) if len(text) == length else b""
+    except ValueError:
+        value = b""
+    if not value:
+        raise KeylessError("usage", f"{word} is no digest: {algorithm} takes {length} hex digits")
+    return algorithm.lower(), value
+
+
+def write_file(path: str, content: bytes) -> None:
+    """Write *content* to *path* so that a reader sees all of it or the former file.
+
+    Raises:
+        KeylessError: ``file_error``.
+    """
+    if path == "-":
+        os.write(1, content)
+        return
+    partial = f"{path}.{os.getpid()}.tmp"
+    try:
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            # A device or a pipe is written to, never replaced.
+            if os.path.exists(path) and not os.path.isfile(path):
+                os.unlink(partial)
+                with open(path, "wb") as file:
+                    file.write(content)
+            else:
+                os.replace(partial, path)
+        except BaseException:
+            if os.path.exists(partial):
+                os.unlink(partial)
+            raise
+    except OSError as exc:
+        raise KeylessError(
+            "file_error", f"cannot write {path}: {exc.strerror or 'not writable'}"
+        ) from exc

@@ -1,0 +1,199 @@
+"""`keyless sign`: one bundle per file, or one for all of them."""
+
+import os
+
+from keyless.cli._inputs import WHERE, digest_argument, identity_token, where_of, write_file
+from keyless.cli._options import Option, Options, UsageError
+from keyless.cli._output import (
+    OK,
+    Progress,
+    complain,
+    error_value,
+    exit_code,
+    json_line,
+    out,
+    shown,
+)
+from keyless.cli._session import client_of, read_options
+from keyless.errors import KeylessError
+from keyless.values import Digest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from keyless._client import Client
+    from keyless.values import SignResult, Where
+
+ABOUT = """
+Sign files, or artifacts named by their digest. The files stay here: the daemon is sent their
+digests. FILE's bundle is written to FILE.sigstore.json.
+
+The identity is that of --identity-token, else of SIGSTORE_ID_TOKEN in the environment, else of
+the daemon's session.
+"""
+
+OPTIONS = (
+    Option("--bundle -b", "OUT", "where the bundle goes (one artifact, or --batch)"),
+    Option("--output-directory", "DIR", "where the bundles go instead of beside the files"),
+    Option("--identity-token", "TOKEN", "OIDC token to sign as: the token, a file, or -"),
+    Option("--reuse", "window|never", "one certificate for many signatures, or one for each"),
+    Option("--batch", "", "one signature and one bundle for all files (an in-toto statement)"),
+    Option("--algorithm", "NAME", "digest to sign: sha256 (default), sha384 or sha512"),
+    Option("--idempotency-key", "KEY", "the same key and file give the same bundle again"),
+    # What other Sigstore commands need and this one does not.
+    Option("--yes -y", "", hidden=True),
+    Option("--overwrite", "", hidden=True),
+    Option("--new-bundle-format", "", hidden=True),
+)
+
+
+def run(command: str, argv: "list[str]") -> int:
+    """Sign what the command line names; return the exit code."""
+    options = read_options(
+        command, argv, "FILE|sha256:HEX ...", ABOUT, (("signing", OPTIONS), ("where", WHERE))
+    )
+    if options is None:
+        return OK
+    if not options.words:
+        raise UsageError("name at least one file or digest to sign")
+    jobs = [_job(word, options) for word in options.words]
+    where = where_of(options, os.environ)
+    token = identity_token(options.text("identity_token"), os.environ)
+    with client_of(options) as client:
+        if options.flag("batch"):
+            return _sign_batch(client, jobs, options, where, token)
+        return _sign_each(client, jobs, options, where, token)
+
+
+class _Job:
+    """One thing to sign: its name, what the client takes for it, where its bundle goes."""
+
+    __slots__ = ("artifact", "name", "output")
+
+    def __init__(self, name: str, artifact: "str | Digest", output: "str | None") -> None:
+        self.name = name
+        self.artifact = artifact
+        self.output = output
+
+
+def _job(word: str, options: Options) -> _Job:
+    output = options.text("bundle")
+    if output is not None and len(options.words) > 1 and not options.flag("batch"):
+        raise UsageError("--bundle names one file; use --output-directory, or --batch for one")
+    given = None if word == "-" or os.path.exists(word) else digest_argument(word)
+    directory = options.text("output_directory")
+    if output is None and directory is not None:
+        stem = os.path.basename(word) if given is None else given[1].hex()
+        output = f"{directory}/{stem}.sigstore.json"
+    if given is None and word != "-":
+        return _Job(word, word, output or f"{word}.sigstore.json")
+    if output is None and not options.flag("batch"):
+        raise UsageError(f"{word} has no file beside which its bundle could lie: use --bundle OUT")
+    return _Job(word, word if given is None else Digest(*given), output)
+
+
+def _sign_each(
+    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", token: "str | None"
+) -> int:
+    progress = Progress("signed", len(jobs), quiet=options.flag("quiet") or options.flag("json"))
+    worst = OK
+    try:
+        for position, result in _results(client, jobs, options, where, token):
+            job = jobs[position]
+            error = result if isinstance(result, KeylessError) else None
+            if not isinstance(result, KeylessError):
+                try:
+                    write_file(job.output or "-", result.bundle)
+                except KeylessError as exc:
+                    error = exc
+            progress.step()
+            progress.close()
+            if error is not None:
+                _report_error(job.name, error, options)
+                worst = worst or exit_code(error)
+                if error.code in _HOPELESS:
+                    # What is wrong is wrong for every file; saying it once is enough.
+                    return worst
+            elif not isinstance(result, KeylessError):
+                _report(job.name, job.output or "-", result, options)
+    finally:
+        progress.close()
+    return worst
+
+
+_HOPELESS = (
+    "login_required",
+    "token_malformed",
+    "token_expired",
+    "token_audience",
+    "token_unverified_email",
+    "token_rejected",
+    "unknown_instance",
+    "trust_invalid",
+    "trust_expired",
+    "no_service",
+    "not_allowed",
+    "daemon_unreachable",
+)
+
+
+def _results(
+    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", token: "str | None"
+) -> "Iterable[tuple[int, SignResult | KeylessError]]":
+    artifacts = [job.artifact for job in jobs]
+    reuse = options.text("reuse")
+    algorithm = options.text("algorithm") or "sha256"
+    if algorithm not in ("sha256", "sha384", "sha512"):
+        raise UsageError(f"--algorithm takes sha256, sha384 or sha512, not {algorithm}")
+    key = options.text("idempotency_key")
+    if key is None:
+        return client.sign_many(
+            artifacts, where=where, identity_token=token, reuse=reuse, algorithm=algorithm
+        )
+    if len(jobs) > 1:
+        raise UsageError("--idempotency-key goes with one artifact")
+    result = client.sign(
+        artifacts[0],
+        where=where,
+        identity_token=token,
+        reuse=reuse,
+        algorithm=algorithm,
+        idempotency_key=key,
+    )
+    return [(0, result)]
+
+
+def _sign_batch(
+    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", token: "str | None"
+) -> int:
+    output = options.text("bundle")
+    if output is None:
+        raise UsageError("--batch writes one bundle: say where with --bundle OUT")
+    result = client.sign_batch(
+        [(job.name, job.artifact) for job in jobs],
+        where=where,
+        identity_token=token,
+        reuse=options.text("reuse"),
+        idempotency_key=options.text("idempotency_key"),
+    )
+    write_file(output, result.bundle)
+    _report(f"{len(jobs)} artifacts", output, result, options)
+    return OK
+
+
+def _report(name: str, output: str, result: "SignResult", options: Options) -> None:
+    if options.flag("json"):
+        facts = result.as_dict()
+        del facts["bundle"]
+        json_line({"ok": True, "artifact": name, "bundle": output, **facts})
+    elif not options.flag("quiet") and output != "-":
+        logged = ", ".join(f"{entry.log} #{entry.log_index}" for entry in result.entries)
+        out(f"{shown(name)}: signed as {shown(result.identity)} ({shown(result.issuer)}), {logged}")
+        out(f"  -> {shown(output)}")
+
+
+def _report_error(name: str, error: KeylessError, options: Options) -> None:
+    if options.flag("json"):
+        json_line({"ok": False, "artifact": name, "error": error_value(error)})
+    complain(error, about=name)

@@ -1,0 +1,123 @@
+"""`keyless status`, `whoami` and `ledger`: what the daemon is, would sign as, and has signed."""
+
+import os
+import time
+
+from keyless.cli._inputs import WHERE, identity_token, where_of
+from keyless.cli._options import Option, Options, UsageError
+from keyless.cli._output import NO_IDENTITY, OK, err, json_line, out, shown
+from keyless.cli._session import client_of, read_options
+from keyless.cli._text import moment, span
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from keyless.values import InstanceState, Status
+
+_ABOUT = {
+    "status": "Show the daemon: its instances, the keys it holds, what it was asked for.",
+    "whoami": "Show as whom a signature would be made now, and by which identity provider.",
+    "ledger": "Show the newest signatures that this daemon made or attempted.",
+}
+
+
+def run(command: str, argv: "list[str]") -> int:
+    """Ask the daemon and print its answer; return the exit code."""
+    groups: tuple[tuple[str, tuple[Option, ...]], ...] = ()
+    if command == "whoami":
+        token = Option("--identity-token", "TOKEN", "say it of this token: itself, a file, or -")
+        groups = (("identity", (token,)), ("where", WHERE))
+    elif command == "ledger":
+        groups = (("ledger", (Option("--limit -n", "N", "how many records (20)"),)),)
+    options = read_options(command, argv, "", _ABOUT[command], groups)
+    if options is None:
+        return OK
+    if options.words:
+        raise UsageError(f"unexpected argument {options.words[0]}")
+    return {"status": _status, "whoami": _whoami, "ledger": _ledger}[command](options)
+
+
+def _status(options: Options) -> int:
+    with client_of(options) as client:
+        status = client.status()
+    if options.flag("json"):
+        json_line(status.as_dict())
+        return OK
+    for line in _status_lines(status, int(time.time())):
+        out(shown(line))
+    return OK
+
+
+def _status_lines(status: "Status", now: int) -> "list[str]":
+    lines = [
+        f"keylessd {status.version}, process {status.pid}, up {span(status.uptime_seconds)}",
+        f"  socket       {status.socket}",
+        f"  instance     {status.default_instance} (default); certificates: {status.reuse}",
+    ]
+    lines += [f"  trust        {instance_line(state, now)}" for state in status.instances]
+    for slot in status.slots:
+        left = span(max(0, slot.not_after - now))
+        lines.append(
+            f"  key          {slot.identity} ({slot.issuer}) at {slot.instance}:"
+            f" {slot.signatures} signatures, {left} left"
+        )
+    if not status.slots:
+        lines.append("  key          none held")
+    asked = [
+        f"{op} {counts.get('ok', 0)} ok, {counts.get('failed', 0)} failed"
+        for op, counts in sorted(status.requests.items())
+    ]
+    lines.append(f"  requests     {'; '.join(asked) or 'none yet'}")
+    return lines
+
+
+def instance_line(state: "InstanceState", now: int) -> str:
+    """Return one line about an instance and its trust root."""
+    parts = [f"{state.name}: {state.state}"]
+    if state.version is not None:
+        parts.append(f"version {state.version[:24]}")
+    if state.fetched is not None:
+        parts.append(f"fetched {span(max(0, now - state.fetched))} ago")
+    if state.expires is not None:
+        parts.append(f"good until {moment(state.expires)}")
+    if state.error is not None:
+        parts.append(f"last error: {state.error}")
+    return ", ".join(parts)
+
+
+def _whoami(options: Options) -> int:
+    with client_of(options) as client:
+        found = client.whoami(
+            where=where_of(options, os.environ),
+            identity_token=identity_token(options.text("identity_token"), os.environ),
+        )
+    for identity in found:
+        if options.flag("json"):
+            json_line(identity.as_dict())
+        else:
+            until = "" if identity.expires is None else f", until {moment(identity.expires)}"
+            out(
+                f"{shown(identity.identity)} ({shown(identity.issuer)}),"
+                f" from {shown(identity.source)}{until}"
+            )
+    if not found:
+        err("keyless: nobody: give a token with --identity-token or SIGSTORE_ID_TOKEN")
+        return NO_IDENTITY
+    return OK
+
+
+_MAX_RECORDS = 10_000
+
+
+def _ledger(options: Options) -> int:
+    text = options.text("limit") or "20"
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= _MAX_RECORDS:
+        raise UsageError(f"--limit takes a number from 1 to {_MAX_RECORDS}, not {text}")
+    with client_of(options) as client:
+        records = client.ledger(int(text))
+    for record in records:
+        if options.flag("json"):
+            json_line(record)
+        else:
+            facts = " ".join(f"{name}={value}" for name, value in record.items() if name != "ts")
+            out(shown(f"{record.get('ts', '')} {facts}"))
+    return OK

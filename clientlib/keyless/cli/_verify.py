@@ -1,0 +1,227 @@
+"""`keyless verify`: checks artifacts against their bundles and says what they prove."""
+
+import os
+
+from keyless.cli._inputs import WHERE, digest_argument, read_file, where_of
+from keyless.cli._options import Option, Options, UsageError
+from keyless.cli._output import (
+    OK,
+    Progress,
+    complain,
+    error_value,
+    exit_code,
+    json_line,
+    out,
+    shown,
+)
+from keyless.cli._session import client_of, read_options
+from keyless.errors import KeylessError
+from keyless.values import AcceptedSigner, Digest, Thresholds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from keyless.values import VerifyResult
+
+ABOUT = """
+Verify that somebody you name signed exactly these files. The bundle is looked for beside FILE
+(FILE.sigstore.json, then FILE.sigstore) unless --bundle names it. Nothing is asked of the network.
+
+Say whom you expect: --certificate-identity with --certificate-oidc-issuer, or --key. Expressions
+must match the whole text.
+"""
+
+OPTIONS = (
+    Option("--bundle -b", "BUNDLE", "the bundle (one artifact)"),
+    Option("--certificate-identity --cert-identity", "I", "who signed, exactly", many=True),
+    Option("--certificate-identity-regexp", "R", "who signed, as an RE2 expression", many=True),
+    Option("--certificate-oidc-issuer --cert-oidc-issuer", "URL", "who says so", many=True),
+    Option("--certificate-oidc-issuer-regexp", "R", "who says so, as an expression", many=True),
+    Option("--key", "FILE", "public key (PEM) that signed, instead of an identity"),
+    Option("--certificate-github-workflow-trigger", "EVENT", "event that ran the workflow"),
+    Option("--certificate-github-workflow-sha", "SHA", "commit of the workflow"),
+    Option("--certificate-github-workflow-name", "NAME", "name of the workflow"),
+    Option("--certificate-github-workflow-repository", "REPO", "repository of the workflow"),
+    Option("--certificate-github-workflow-ref", "REF", "ref the workflow ran on"),
+    Option("--certificate-extension", "NAME=VALUE", "any certificate extension", many=True),
+    Option("--type --predicate-type", "TYPE", "what an attestation must be about"),
+    Option("--tlog-threshold", "N", "how many transparency logs must have it (1)"),
+    Option("--timestamp-threshold", "N", "how many times must be proven (1)"),
+    Option("--sct-threshold", "N", "how many certificate logs must have the certificate (1)"),
+    Option("--verbose -v", "", "show every check that was made"),
+    # Always so here.
+    Option("--offline", "", hidden=True),
+    Option("--new-bundle-format", "", hidden=True),
+    Option("--use-signed-timestamps", "", hidden=True),
+)
+
+_WORKFLOW = ("trigger", "sha", "name", "repository", "ref")
+
+
+def run(command: str, argv: "list[str]") -> int:
+    """Verify what the command line names; return the exit code."""
+    options = read_options(
+        command, argv, "FILE|sha256:HEX ...", ABOUT, (("verifying", OPTIONS), ("where", WHERE))
+    )
+    if options is None:
+        return OK
+    if not options.words:
+        raise UsageError("name at least one file or digest to verify")
+    if options.text("bundle") is not None and len(options.words) > 1:
+        raise UsageError("--bundle names the bundle of one artifact")
+    accepted = _accepted(options)
+    key_path = options.text("key")
+    if key_path is None and not accepted:
+        raise UsageError(
+            "say who must have signed: --certificate-identity and --certificate-oidc-issuer,"
+            " or --key"
+        )
+    if key_path is not None and accepted:
+        raise UsageError("--key and an identity exclude each other")
+    kind = options.text("type")
+    if kind is not None:
+        from keyless.cli._attest import predicate_type_of
+
+        kind = predicate_type_of(kind)
+    where = where_of(options, os.environ)
+    key = None if key_path is None else read_file(key_path, what="--key")
+    thresholds = _thresholds(options)
+    worst = OK
+    progress = Progress(
+        "verified", len(options.words), quiet=options.flag("quiet") or options.flag("json")
+    )
+    with client_of(options) as client:
+        items = (_item(word, options) for word in options.words)
+        try:
+            for position, result in client.verify_many(
+                items,
+                accepted=accepted,
+                key=key,
+                where=where,
+                predicate_type=kind,
+                thresholds=thresholds,
+            ):
+                name = options.words[position]
+                progress.step()
+                progress.close()
+                if isinstance(result, KeylessError):
+                    worst = worst or exit_code(result)
+                    _report_error(name, result, options)
+                else:
+                    _report(name, result, options)
+        finally:
+            progress.close()
+    return worst
+
+
+def _item(word: str, options: Options) -> "tuple[str | Digest, bytes] | KeylessError":
+    """Return what is verified and its bundle, or why there is none; that ends this item only."""
+    try:
+        # A file of that name wins over its reading as a digest.
+        given = None if word == "-" or os.path.exists(word) else digest_argument(word)
+        path = options.text("bundle") or _find_bundle(word, is_file=given is None)
+        bundle = read_file(path, what="--bundle")
+    except KeylessError as error:
+        return error
+    return (word if given is None else Digest(*given)), bundle
+
+
+def _find_bundle(word: str, *, is_file: bool) -> str:
+    if not is_file or word == "-":
+        raise KeylessError("usage", f"{word} has no file beside which a bundle could lie: --bundle")
+    for ending in (".sigstore.json", ".sigstore"):
+        if os.path.exists(word + ending):
+            return word + ending
+    raise KeylessError(
+        "file_error",
+        f"there is no bundle {word}.sigstore.json",
+        hint="name it with --bundle, or sign the file first: keyless sign",
+    )
+
+
+def _accepted(options: Options) -> "list[AcceptedSigner]":
+    """Return the accepted signers: every identity with every issuer that was named."""
+    identities = [("identity", text) for text in options.texts("certificate_identity")]
+    identities += [
+        ("identity_regexp", text) for text in options.texts("certificate_identity_regexp")
+    ]
+    issuers = [("issuer", text) for text in options.texts("certificate_oidc_issuer")]
+    issuers += [("issuer_regexp", text) for text in options.texts("certificate_oidc_issuer_regexp")]
+    extensions = _extensions(options)
+    if not identities and not issuers and not extensions:
+        return []
+    if not identities or not issuers:
+        missing = "--certificate-identity" if not identities else "--certificate-oidc-issuer"
+        raise UsageError(f"{missing} is missing: an identity means nothing without its issuer")
+    return [
+        AcceptedSigner(**dict((identity, issuer)), extensions=extensions)
+        for identity in identities
+        for issuer in issuers
+    ]
+
+
+def _extensions(options: Options) -> "dict[str, str]":
+    wanted: dict[str, str] = {}
+    for part in _WORKFLOW:
+        value = options.text(f"certificate_github_workflow_{part}")
+        if value is not None:
+            wanted[f"github_workflow_{part}"] = value
+    for text in options.texts("certificate_extension"):
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--certificate-extension takes NAME=VALUE, not {text}")
+        wanted[name.replace("-", "_")] = value
+    return wanted
+
+
+def _thresholds(options: Options) -> Thresholds:
+    return Thresholds(
+        tlogs=_count(options, "tlog_threshold"),
+        times=_count(options, "timestamp_threshold"),
+        scts=_count(options, "sct_threshold"),
+    )
+
+
+def _count(options: Options, key: str) -> "int | None":
+    text = options.text(key)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 2:  # noqa: PLR2004  # two digits
+        raise UsageError(f"--{key.replace('_', '-')} takes a number from 0 to 99, not {text}")
+    return int(text)
+
+
+def _report(name: str, result: "VerifyResult", options: Options) -> None:
+    if options.flag("json"):
+        facts = result.as_dict()
+        if result.statement is not None:
+            facts["statement"] = result.statement.decode("utf-8", "replace")
+        json_line({"ok": True, "artifact": name, **facts})
+        return
+    if options.flag("quiet"):
+        return
+    if result.identity is not None:
+        who = f"signed by {shown(result.identity)} ({shown(result.issuer or '')})"
+    else:
+        who = f"signed by the key sha256:{result.key_sha256}"
+    out(f"{shown(name)}: OK, {who}")
+    if options.flag("verbose"):
+        for line in _facts(result):
+            out(f"  {shown(line)}")
+
+
+def _facts(result: "VerifyResult") -> "list[str]":
+    from keyless.cli._text import moment
+
+    lines = [f"{moment(time.time)} according to {time.authority}" for time in result.times]
+    lines += [f"logged in {entry.log} as #{entry.log_index}" for entry in result.entries]
+    if result.predicate_type is not None:
+        lines.append(f"attests {result.predicate_type}")
+    lines += [f"{name}: {value}" for name, value in (result.extensions or {}).items()]
+    lines += [f"checked: {step}" for step in result.steps]
+    return lines
+
+
+def _report_error(name: str, error: KeylessError, options: Options) -> None:
+    if options.flag("json"):
+        json_line({"ok": False, "artifact": name, "error": error_value(error)})
+    complain(error, about=name)
