@@ -16,7 +16,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -120,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--system", action="store_true", help="serve a machine, not one user")
     parser.add_argument("--cache-dir", type=Path, metavar="D", help="for what can be fetched again")
     parser.add_argument("--state-dir", type=Path, metavar="D", help="for what must be kept")
+    parser.add_argument("--sandbox-dir", type=Path, metavar="D", help="of the local Sigstore")
     parser.add_argument("--log-level", choices=LOG_LEVELS, help="over that of the settings")
     parser.add_argument(
         "--ready-fd", type=int, metavar="N", help="write a line to this descriptor when ready"
@@ -140,6 +141,8 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
     load = _loader(arguments, raise_descriptor_limit())
     settings = load()
     log.configure(settings.log_level)
+    _make_private(settings.cache_dir)
+    _make_private(settings.state_dir)
     environ = os.environ
     notifier = systemd.Notifier(environ)
     patience = systemd.watchdog_seconds(environ, os.getpid())
@@ -183,10 +186,12 @@ def _loader(arguments: argparse.Namespace, descriptors: int) -> Callable[[], Set
             path = next((config for config in where.configs() if config.exists()), None)
         settings = load_settings(path)
         try:
-            settings = settings.with_paths(
-                socket=arguments.socket or settings.socket or where.socket(),
-                cache_dir=arguments.cache_dir or settings.cache_dir or where.cache(),
-                state_dir=arguments.state_dir or settings.state_dir or where.state(),
+            settings = replace(
+                settings,
+                socket=(arguments.socket or settings.socket or where.socket()).absolute(),
+                cache_dir=(arguments.cache_dir or settings.cache_dir or where.cache()).absolute(),
+                state_dir=(arguments.state_dir or settings.state_dir or where.state()).absolute(),
+                sandbox_dir=arguments.sandbox_dir or settings.sandbox_dir or where.sandbox(),
             )
         except NoLocationError as exc:
             raise _StartError(NO_PLACE, str(exc)) from None
@@ -197,6 +202,15 @@ def _loader(arguments: argparse.Namespace, descriptors: int) -> Callable[[], Set
         return replace(settings, limits=limits, log_level=level)
 
     return load
+
+
+def _make_private(directory: Path | None) -> None:
+    """Make a directory of ours with what is missing above it, all for us alone."""
+    assert directory is not None  # noqa: S101  # the loader filled it in
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise _StartError(NO_PLACE, f"the directory {directory}: {exc.strerror}") from exc
 
 
 def _listening(
@@ -214,7 +228,7 @@ def _listening(
         return tuple(describe_inherited(one.name, one.listener) for one in inherited)
     assert settings.socket is not None  # noqa: S101  # the loader filled it in
     try:
-        own = stack.enter_context(closing(OwnSocket(settings.socket.absolute())))
+        own = stack.enter_context(closing(OwnSocket(settings.socket)))
     except SocketInUseError as exc:
         raise _StartError(IN_USE, str(exc)) from exc
     except ListenError as exc:

@@ -1,8 +1,8 @@
-"""Where the daemon's files are, as a pure function of an environment mapping. Touches no disk."""
+"""Where the daemon's files are, as a pure function of an environment mapping. Makes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +24,13 @@ class Locations:
         environ: The environment variables.
         system: Whether this is the daemon of a machine rather than of one user.
         uid: The uid the daemon runs as.
+        exists: Whether a directory exists; the one question to the disk.
     """
 
     environ: Mapping[str, str]
     system: bool
     uid: int
+    exists: Callable[[Path], bool] = Path.is_dir
 
     def configs(self) -> tuple[Path, ...]:
         """Return the settings files in order; the first that exists is the one that counts."""
@@ -38,7 +40,7 @@ class Locations:
         return (SYSTEM_CONFIG,) if own is None else (own / "keyless/config.toml", SYSTEM_CONFIG)
 
     def socket(self) -> Path:
-        """Return the path of the socket.
+        """Return the path of the socket: where the client looks for it in this environment.
 
         Raises:
             NoLocationError: there is no directory for one.
@@ -48,9 +50,12 @@ class Locations:
         runtime = _absolute(self.environ.get("XDG_RUNTIME_DIR"))
         if not self.system and runtime is not None:
             return runtime / "keyless/sign.sock"
-        if self.system or self.uid == 0:
+        if self.system:
             return SYSTEM_SOCKET
-        raise NoLocationError("XDG_RUNTIME_DIR is not set; give --socket PATH")
+        login = Path(f"/run/user/{self.uid}")
+        if self.exists(login):
+            return login / "keyless/sign.sock"
+        return self.state() / "run/sign.sock"
 
     def cache(self) -> Path:
         """Return the directory for what can be fetched again.
@@ -69,6 +74,15 @@ class Locations:
         return self._own(
             "STATE_DIRECTORY", SYSTEM_STATE, "XDG_STATE_HOME", ".local/state", "--state-dir"
         )
+
+    def sandbox(self) -> Path:
+        """Return the directory in which the local Sigstore keeps its state.
+
+        Raises:
+            NoLocationError: there is no home.
+        """
+        base = self._base("XDG_STATE_HOME", ".local/state")
+        return (self.state() if base is None else base / "keyless") / "sandbox"
 
     def _own(self, given: str, system: Path, xdg: str, below_home: str, option: str) -> Path:
         # Of the service manager; several are possible, the first one is ours.

@@ -11,7 +11,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
@@ -68,8 +68,9 @@ class Timeouts:
     write: float = 5.0  # until the client has taken a reply
     # One request as a whole. The slowest log answers in 20 s, and one retry has to fit.
     request: float = 120.0
-    # From SIGTERM until what still runs is cut; below TimeoutStopSec of the units.
-    drain: float = 25.0
+    # From SIGTERM until what still runs is cut: the slowest log, and a little. TimeoutStopSec of
+    # the units is longer.
+    drain: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class InstanceSettings:
     rekor_url: str | None = None
     oidc_issuer: str | None = None
     timestamp_server_url: str | None = None
+    signing_config_target: str | None = None  # name of the TUF target, if not the usual one
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +111,11 @@ class Settings:
     socket: Path | None = None
     cache_dir: Path | None = None
     state_dir: Path | None = None
+    sandbox_dir: Path | None = None
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     http: HttpSettings = field(default_factory=HttpSettings)
     instances: Mapping[str, InstanceSettings] = field(default_factory=lambda: MappingProxyType({}))
-
-    def with_paths(
-        self, *, socket: Path | None = None, cache_dir: Path | None, state_dir: Path | None
-    ) -> Settings:
-        """Return a copy in which the paths given here replace those of the file."""
-        return replace(
-            self,
-            socket=socket or self.socket,
-            cache_dir=cache_dir or self.cache_dir,
-            state_dir=state_dir or self.state_dir,
-        )
 
 
 def load_settings(path: Path | None) -> Settings:
@@ -176,6 +168,7 @@ def parse_settings(text: str, *, file: str = "settings") -> Settings:
         socket=root.path("socket"),
         cache_dir=root.path("cache_dir"),
         state_dir=root.path("state_dir"),
+        sandbox_dir=root.path("sandbox_dir"),
         limits=_limits(root.table("limits")),
         timeouts=_timeouts(root.table("timeouts")),
         http=_http(root.table("http")),
@@ -254,6 +247,7 @@ def _instance(name: str, table: Table) -> InstanceSettings:
         rekor_url=table.url("rekor_url"),
         oidc_issuer=table.url("oidc_issuer"),
         timestamp_server_url=table.url("timestamp_server_url"),
+        signing_config_target=table.text("signing_config_target"),
     )
     table.finish()
     if (instance.tuf_url is None) != (instance.tuf_root is None):
@@ -265,6 +259,8 @@ def _instance(name: str, table: Table) -> InstanceSettings:
         raise table.error(None, "needs either tuf_url with tuf_root, or trusted_root")
     if instance.signing_config is not None and instance.trusted_root is None:
         raise table.error("signing_config", "needs trusted_root beside it")
+    if instance.signing_config_target is not None and instance.tuf_url is None:
+        raise table.error("signing_config_target", "needs tuf_url beside it")
     return instance
 
 

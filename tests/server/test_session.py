@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
+
 from keyless.wire import (
     CLIENT,
     Cancel,
@@ -22,7 +24,6 @@ from keyless.wire import (
 from keylessd.server.limits import MIB, ByteBudget, Holder
 from keylessd.server.session import Progress, Session
 from keylessd.settings import Timeouts
-from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 from wirepeer import WirePeer
 
 HOLDER = Holder(uid=1000, pid=7)

@@ -51,6 +51,10 @@ class Rooms(Protocol):
         """Put other settings in force."""
         ...
 
+    def cut(self) -> int:
+        """Cancel also what shields itself; return how many that were."""
+        ...
+
     def drop_keys(self) -> int:
         """Forget all signing keys; return how many there were."""
         ...
@@ -150,6 +154,11 @@ class Daemon:
                         feed_watchdog, start.notifier, start.watchdog_seconds, self._check
                     )
                 start.on_ready()
+                await self._stop.wait()
+                with trio.move_on_after(self.settings.timeouts.drain) as patience:
+                    await self._connections.ended.wait()
+                if patience.cancelled_caught:
+                    self.cut()
             # After the last reply.
             background.cancel_scope.cancel()
         _log.info("daemon.stopped", uptime=self.uptime_seconds)
@@ -208,6 +217,8 @@ class Daemon:
         """Stop now."""
         _log.warning("daemon.cut", connections=self.connections)
         self._stop.set()
+        if self._rooms is not None:
+            self._rooms.cut()
         if self._connections is not None:
             self._connections.cut()
 

@@ -72,6 +72,7 @@ class Connections:
         self._nursery: trio.Nursery | None = None
         self._refused = 0
         self._refusal_logged = float("-inf")
+        self.ended = trio.Event()
 
     @property
     def count(self) -> int:
@@ -91,7 +92,7 @@ class Connections:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve until *stop* is set and what runs has been answered, or the grace is over."""
+        """Serve until *stop* is set and what runs has been answered; then set ``ended``."""
         async with trio.open_nursery() as connections:
             self._nursery = connections
             async with trio.open_nursery() as accepting:
@@ -102,9 +103,9 @@ class Connections:
                 accepting.cancel_scope.cancel()  # 1. no new connections
             for session in tuple(self._sessions):
                 session.drain()  # 2. no new requests
-            grace = self._settings.timeouts.drain
-            connections.cancel_scope.deadline = trio.current_time() + grace  # 3. no more waiting
+            # 3. What runs is answered; who waits for us calls cut() when the grace is over.
         self._nursery = None
+        self.ended.set()
 
     def cut(self) -> None:
         """End everything that may be ended; what is past its point of no return finishes."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from keyless.wire import Failure, Reply, Request, WireError
+from keylessd.core.verify import MissingDigestError
 from keylessd.errors import DaemonError, NotAllowedError
 from keylessd.log import EventLog
 from keylessd.policy.access import decide
@@ -131,14 +132,12 @@ def wire_error(exc: BaseException) -> WireError:
             "internal", "a fault in the daemon; its log says more", hint="please report it"
         )
     after = exc.retry_after_seconds
-    algorithm = getattr(exc, "algorithm", None)
     details = dict(exc.details)
-    code = exc.code
-    if code == "verification_failed" and algorithm is not None:
-        # MissingDigestError: the client can hash the file once more and ask again.
-        code, details["alg"] = "need_digest", str(algorithm)
+    if isinstance(exc, MissingDigestError):
+        # The client hashes the file once more and asks again.
+        details["alg"] = exc.algorithm.value
     return WireError(
-        code,
+        exc.code,
         exc.message,
         retryable=exc.retryable,
         retry_after_ms=None if after is None else max(0, math.ceil(after * 1000)),

