@@ -306,6 +306,16 @@ async def test_bad_hashedrekord(autojump_clock, path, value):
     assert log.size == 0
 
 
+async def test_certificate_of_an_unknown_version_is_refused(autojump_clock):
+    signer = Signer()
+    der = signer.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1)
+    assert der != signer.der
+    pem = b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n" % base64.encodebytes(der)
+    async with client_of(make_app(new_log())) as client:
+        reply = await client.post(ENTRIES, json=signer.v1_request(pem=pem))
+    assert reply.status_code == 400
+
+
 def bad_envelopes() -> dict:
     signer, other = Signer(), Signer()
     good = signer.envelope(STATEMENT)

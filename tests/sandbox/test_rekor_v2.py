@@ -316,6 +316,26 @@ async def test_pure_ed25519_cannot_be_logged(autojump_clock):
         assert (await client.post(ENTRIES, json=signer.v2_request())).status_code == 400
 
 
+@pytest.mark.parametrize("as_key", [False, True], ids=["certificate", "key"])
+async def test_rsa_key_of_an_odd_size_is_refused(autojump_clock, as_key):
+    signer = Signer(rsa.generate_private_key(65537, 2304))
+    named = Signer(rsa.generate_private_key(65537, 2048)).v2_request(as_key=as_key)
+    form = "publicKey" if as_key else "x509Certificate"
+    der = spki(signer.public) if as_key else signer.der
+    request = change(named, f"{V}/{form}/rawBytes", b64(der))
+    async with client_of(make_app(new_log())) as client:
+        assert (await client.post(ENTRIES, json=request)).status_code == 400
+
+
+async def test_certificate_of_an_unknown_version_is_refused(autojump_clock):
+    signer = Signer()
+    der = signer.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1)
+    assert der != signer.der
+    request = change(signer.v2_request(), f"{V}/x509Certificate/rawBytes", b64(der))
+    async with client_of(make_app(new_log())) as client:
+        assert (await client.post(ENTRIES, json=request)).status_code == 400
+
+
 async def test_dsse_request_is_refused_by_name(autojump_clock):
     async with client_of(make_app(new_log())) as client:
         reply = await client.post(ENTRIES, json={"dsseRequestV002": {"envelope": {}}})

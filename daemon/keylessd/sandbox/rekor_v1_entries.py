@@ -253,7 +253,7 @@ def _verifier(raw: bytes) -> _Verifier:
             pem = b"".join(certificate.public_bytes(encoding) for certificate in certificates)
             return _Verifier(key, pem, _names(certificates[0]))
         key = load_public_key(raw)
-    except (InvalidInputError, ValueError, UnsupportedAlgorithm) as exc:
+    except (InvalidInputError, ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as exc:
         raise InvalidEntryError(f"the public key cannot be used: {exc}") from exc
     pem = key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -264,7 +264,12 @@ def _verifier(raw: bytes) -> _Verifier:
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+        ValueError,
+    ):
         return ()
     names = extension.value
     return (

@@ -6,13 +6,14 @@ Ed25519 variant are refused, since the cryptography package cannot verify with t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from keylessd.core.canonical import canonical_json
-from keylessd.core.digests import Digest
+from keylessd.core.digests import Digest, HashAlgorithm
+from keylessd.core.entry import hashedrekord_v2_body
 from keylessd.core.keys import (
     BadSignatureError,
     PublicKey,
@@ -211,63 +212,58 @@ def entry_body(request: bytes) -> bytes:
     wanted = _members(value[_REQUEST], "digest", "signature")
     signature = _members(wanted["signature"], "content", "verifier")
     content = _octets(signature, "content")
-    verifier = signature["verifier"]
-    key, form, raw = _verifier_key(verifier)
-    assert isinstance(verifier, dict)  # noqa: S101  # _verifier_key has seen to it
-    details = verifier.get("keyDetails")
-    algorithm = signing_hash(key)
-    if algorithm is None or details != key_details(key):
-        raise InvalidRequestError(f"keyDetails {details!r} is not supported for this key")
+    verifier = _verifier_of(signature["verifier"])
     try:
-        digest = Digest(algorithm, _octets(wanted, "digest"))
-        verify_digest(key, content, digest)
+        digest = Digest(verifier.algorithm, _octets(wanted, "digest"))
+        verify_digest(verifier.key, content, digest)
     except (ValueError, BadSignatureError) as exc:
         raise InvalidRequestError(str(exc)) from exc
-    body = canonical_json(
-        {
-            "apiVersion": VERSION,
-            "kind": KIND,
-            "spec": {
-                "hashedRekordV002": {
-                    "data": {
-                        "algorithm": algorithm.proto,
-                        "digest": encode_base64(digest.value),
-                    },
-                    "signature": {
-                        "content": encode_base64(content),
-                        "verifier": {
-                            form: {"rawBytes": encode_base64(raw)},
-                            "keyDetails": details,
-                        },
-                    },
-                }
-            },
-        }
+    body = hashedrekord_v2_body(
+        digest,
+        content,
+        verifier=verifier.der,
+        is_certificate=verifier.is_certificate,
+        details=verifier.details,
     )
     if len(body) > _ENTRY_MAX:
         raise InvalidRequestError(f"an entry of {len(body)} bytes; the limit is {_ENTRY_MAX}")
     return body
 
 
-def _verifier_key(verifier: JsonValue) -> tuple[PublicKey, str, bytes]:
-    """Return the key, the member of the request that held it, and its DER."""
-    if not isinstance(verifier, dict):
+@dataclass(frozen=True, slots=True)
+class _Verifier:
+    """A key, as a request brings it."""
+
+    key: PublicKey
+    der: bytes
+    is_certificate: bool
+    details: str
+    algorithm: HashAlgorithm
+
+
+def _verifier_of(value: JsonValue) -> _Verifier:
+    if not isinstance(value, dict):
         raise InvalidRequestError("the verifier is not an object")
-    _refuse_unknown(verifier, "keyDetails", *_FORMS)
-    forms = [form for form in _FORMS if verifier.get(form) is not None]
+    _refuse_unknown(value, "keyDetails", *_FORMS)
+    forms = [form for form in _FORMS if value.get(form) is not None]
     if len(forms) != 1:
         raise InvalidRequestError("must contain either a public key or an X.509 certificate")
-    form = forms[0]
-    raw = _octets(_members(verifier[form], "rawBytes"), "rawBytes")
-    if raw.lstrip().startswith(b"-----BEGIN"):
+    is_certificate = forms[0] == "x509Certificate"
+    der = _octets(_members(value[forms[0]], "rawBytes"), "rawBytes")
+    if der.lstrip().startswith(b"-----BEGIN"):
         raise InvalidRequestError("the verifier is not DER")
     try:
-        if form == "publicKey":
-            return load_public_key(raw), form, raw
-        certificate = x509.load_der_x509_certificate(raw)
-        return supported_key(certificate.public_key()), form, raw
-    except (InvalidInputError, ValueError, UnsupportedAlgorithm) as exc:
+        if is_certificate:
+            key = supported_key(x509.load_der_x509_certificate(der).public_key())
+        else:
+            key = load_public_key(der)
+        details = key_details(key)
+    except (InvalidInputError, ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as exc:
         raise InvalidRequestError(f"the verifier cannot be used: {exc}") from exc
+    algorithm = signing_hash(key)
+    if algorithm is None or value.get("keyDetails") != details:
+        raise InvalidRequestError(f"keyDetails is not {details!r}, or not supported")
+    return _Verifier(key, der, is_certificate, details, algorithm)
 
 
 def _members(value: JsonValue, *names: str) -> dict[str, JsonValue]:
