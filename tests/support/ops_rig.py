@@ -158,8 +158,8 @@ async def open_rig(
     tmp_path: Path, rekor: str = "v2", *, reuse: str = "window", **options: Any
 ) -> AsyncIterator[Rig]:
     """Build everything; background tasks end with the block."""
-    clock = TrioClock()
-    with LocalSigstore.create(clock=clock, rekor=rekor, **options) as sigstore:
+    clock = TrioClock()  # the house's own; the services' is always right
+    with LocalSigstore.create(clock=TrioClock(), rekor=rekor, **options) as sigstore:
         faults = {name: FaultController() for name in SERVICES}
         for name, controller in faults.items():
             sigstore.apps[name] = Faults(sigstore.apps[name], controller)
