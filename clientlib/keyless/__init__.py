@@ -1,1 +1,69 @@
-"""The thin client of keyless: names are loaded on first use, so that importing costs nothing."""
+"""The thin client of keyless: names are loaded on first use, so that importing costs nothing.
+
+import keyless
+
+with keyless.Client() as client:
+result = client.sign("artifact.tar.gz")
+"""
+
+from keyless._version import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from keyless._client import Client
+    from keyless.errors import DaemonUnreachableError, KeylessError, VerificationError
+    from keyless.values import (
+        AcceptedSigner,
+        Certificate,
+        Digest,
+        Identity,
+        InstanceState,
+        LogEntry,
+        SignatureTime,
+        SignResult,
+        Slot,
+        Status,
+        Thresholds,
+        VerifyResult,
+        Where,
+    )
+else:
+    _HOME = {
+        "Client": "keyless._client",
+        "DaemonUnreachableError": "keyless.errors",
+        "KeylessError": "keyless.errors",
+        "VerificationError": "keyless.errors",
+    }
+
+    def __getattr__(name):
+        home = _HOME.get(name, "keyless.values" if name in __all__ else None)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(__import__(home, fromlist=(name,)), name)
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
+
+__all__ = [
+    "AcceptedSigner",
+    "Certificate",
+    "Client",
+    "DaemonUnreachableError",
+    "Digest",
+    "Identity",
+    "InstanceState",
+    "KeylessError",
+    "LogEntry",
+    "SignResult",
+    "SignatureTime",
+    "Slot",
+    "Status",
+    "Thresholds",
+    "VerificationError",
+    "VerifyResult",
+    "Where",
+    "__version__",
+]

@@ -4,6 +4,7 @@ Nothing here does I/O. clientlib/doc/protocol.md is the text; this is one readin
 """
 
 from keyless.wire._connection import Connection
+from keyless.wire._limits import MAX_NAME
 from keyless.wire._messages import (
     CLIENT,
     SERVER,
@@ -19,12 +20,13 @@ from keyless.wire._messages import (
     WireError,
 )
 from keyless.wire._operations import OPERATIONS, WHERE_FILES
-from keyless.wire._schema import DIGEST_BYTES, printable
+from keyless.wire._schema import DIGEST_BYTES, is_clean, printable
 from keyless.wire._state import NEED_DATA, LocalProtocolError, NeedData, RemoteProtocolError
 
 __all__ = [
     "CLIENT",
     "DIGEST_BYTES",
+    "MAX_NAME",
     "NEED_DATA",
     "OPERATIONS",
     "SERVER",
@@ -43,5 +45,6 @@ __all__ = [
     "Request",
     "Welcome",
     "WireError",
+    "is_clean",
     "printable",
 ]

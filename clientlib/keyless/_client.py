@@ -1,0 +1,327 @@
+"""The blocking client: one method per operation. How bytes move is `_line`'s business."""
+
+import os
+
+from keyless import _calls
+from keyless._connect import open_daemon
+from keyless._exchange import WINDOW
+from keyless._hash import digest_of, hash_bytes
+from keyless._line import Line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any, Self
+
+    from keyless._calls import Call, Notice
+    from keyless._connect import Socket
+    from keyless._hash import Artifact
+    from keyless.errors import KeylessError
+    from keyless.values import (
+        AcceptedSigner,
+        Identity,
+        InstanceState,
+        SignResult,
+        Status,
+        Thresholds,
+        VerifyResult,
+        Where,
+    )
+
+
+class Client:
+    """A connection to the daemon, made when it is first needed and again if it was lost.
+
+    Every method raises KeylessError: what the daemon said, ``daemon_unreachable`` or
+    ``daemon_failed``. A KeyboardInterrupt cancels what was asked for and passes through.
+    Not for several threads at once: a thread takes a client of its own.
+
+    Args:
+        socket_path: The daemon's socket; None for the place that the environment names.
+        environ: The environment; that of the process if None.
+        autostart: Whether to start a daemon if none listens; None leaves it to
+            ``KEYLESS_AUTOSTART``.
+        notice: Told in one sentence when a daemon is being started.
+        window: How many requests may be unanswered at once.
+    """
+
+    __slots__ = ("_line",)
+
+    def __init__(
+        self,
+        *,
+        socket_path: "str | None" = None,
+        environ: "Mapping[str, str] | None" = None,
+        autostart: "bool | None" = None,
+        notice: "Callable[[str], None] | None" = None,
+        window: int = WINDOW,
+    ) -> None:
+        environ = os.environ if environ is None else environ
+
+        def dial() -> "Socket":
+            return open_daemon(socket_path, environ, autostart=autostart, notice=notice)
+
+        self._line = Line(dial, window=window)
+
+    def __enter__(self) -> "Self":
+        self.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def connect(self) -> None:
+        """Connect now, if that is not done."""
+        self._line.connect()
+
+    def close(self) -> None:
+        """Hang up. What is still in flight is cancelled by the daemon."""
+        self._line.close()
+
+    # --- signing ------------------------------------------------------------------------------
+
+    def sign(
+        self,
+        artifact: "Artifact",
+        *,
+        where: "Where | None" = None,
+        identity_token: "str | None" = None,
+        reuse: "str | None" = None,
+        idempotency_key: "str | None" = None,
+        name: "str | None" = None,
+        algorithm: str = "sha256",
+        on_event: "Notice | None" = None,
+    ) -> "SignResult":
+        """Sign one artifact.
+
+        Args:
+            artifact: A Digest, or the path of a file; the file itself stays here.
+            where: Which Sigstore instance; None for the daemon's default.
+            identity_token: OIDC token to sign as, used for this request only.
+            reuse: ``"window"`` or ``"never"`` for the certificate; None for the daemon's setting.
+            idempotency_key: The same key with the same artifact gives the same bundle.
+            name: What the artifact is called, for the daemon's ledger.
+            algorithm: To hash a file with.
+            on_event: Called with the name of each step and its facts.
+        """
+        options = self._options(where, identity_token, reuse, on_event, idempotency_key)
+        result: SignResult = self._line.run(
+            _calls.sign(digest_of(artifact, algorithm), options, name=name)
+        )
+        return result
+
+    def sign_many(
+        self,
+        artifacts: "Iterable[Artifact | KeylessError]",
+        *,
+        where: "Where | None" = None,
+        identity_token: "str | None" = None,
+        reuse: "str | None" = None,
+        algorithm: str = "sha256",
+        on_event: "Notice | None" = None,
+    ) -> "Iterator[tuple[int, SignResult | KeylessError]]":
+        """Sign many artifacts, each on its own, many at a time.
+
+        Files are hashed while earlier ones are being signed. An artifact may be a KeylessError
+        (a file that could not be opened, say), which is then its result.
+
+        Yields:
+            The position of an artifact and its result or why there is none, as they come.
+        """
+        options = self._options(where, identity_token, reuse, on_event)
+
+        def call_of(artifact: "Any") -> "Call":  # noqa: ANN401
+            return _calls.sign(
+                digest_of(artifact, algorithm), options, name=_calls.name_of(artifact)
+            )
+
+        return self._line.stream(artifacts, call_of)
+
+    def sign_batch(
+        self,
+        subjects: "Iterable[tuple[str, Artifact]]",
+        *,
+        where: "Where | None" = None,
+        identity_token: "str | None" = None,
+        reuse: "str | None" = None,
+        idempotency_key: "str | None" = None,
+        on_event: "Notice | None" = None,
+    ) -> "SignResult":
+        """Sign up to 1,024 artifacts with one signature; the bundle verifies for each of them.
+
+        Args:
+            subjects: The name that the statement gives each artifact, and the artifact.
+            where: See sign(), as for the rest.
+            identity_token: See sign().
+            reuse: See sign().
+            idempotency_key: See sign().
+            on_event: See sign().
+        """
+        options = self._options(where, identity_token, reuse, on_event, idempotency_key)
+        hashed = ((name, digest_of(artifact).value) for name, artifact in subjects)
+        result: SignResult = self._line.run(_calls.sign_batch(hashed, options))
+        return result
+
+    def attest(
+        self,
+        *,
+        statement: "bytes | None" = None,
+        predicate: "bytes | None" = None,
+        predicate_type: "str | None" = None,
+        subjects: "Sequence[tuple[str, Artifact]]" = (),
+        where: "Where | None" = None,
+        identity_token: "str | None" = None,
+        reuse: "str | None" = None,
+        idempotency_key: "str | None" = None,
+        on_event: "Notice | None" = None,
+    ) -> "SignResult":
+        """Sign an in-toto statement: given whole, or as a predicate, its type and its subjects.
+
+        Args:
+            statement: The exact bytes to sign.
+            predicate: JSON bytes of the predicate instead; needs the two below.
+            predicate_type: Its type URI.
+            subjects: Name and artifact of 1 to 64 subjects.
+            where: See sign(), as for the rest.
+            identity_token: See sign().
+            reuse: See sign().
+            idempotency_key: See sign().
+            on_event: See sign().
+        """
+        options = self._options(where, identity_token, reuse, on_event, idempotency_key)
+        result: SignResult = self._line.run(
+            _calls.attest(
+                options,
+                statement=statement,
+                predicate=predicate,
+                predicate_type=predicate_type,
+                subjects=[(name, digest_of(artifact)) for name, artifact in subjects],
+            )
+        )
+        return result
+
+    def _options(
+        self,
+        where: "Where | None",
+        identity_token: "str | None",
+        reuse: "str | None",
+        on_event: "Notice | None",
+        idempotency_key: "str | None" = None,
+    ) -> _calls.SignOptions:
+        return _calls.SignOptions(
+            _calls.Place(where, hash_bytes),
+            identity_token=identity_token,
+            reuse=reuse,
+            idempotency_key=idempotency_key,
+            on_event=on_event,
+        )
+
+    # --- verifying ----------------------------------------------------------------------------
+
+    def verify(
+        self,
+        artifact: "Artifact",
+        bundle: bytes,
+        *,
+        accepted: "Sequence[AcceptedSigner]" = (),
+        key: "bytes | None" = None,
+        where: "Where | None" = None,
+        predicate_type: "str | None" = None,
+        thresholds: "Thresholds | None" = None,
+    ) -> "VerifyResult":
+        """Verify that *bundle* proves what is asked about the artifact.
+
+        Args:
+            artifact: A Digest, or the path of a file. A file is hashed again if the bundle is
+                about a digest of another algorithm.
+            bundle: JSON bytes.
+            accepted: Signers of whom one must have signed.
+            key: A managed public key (PEM) instead.
+            where: Whose trust root; None for the daemon's default instance.
+            predicate_type: What an attestation must be about.
+            thresholds: How many logs, times and SCTs there must be.
+
+        Raises:
+            VerificationError: it does not; ``details["check"]`` names what failed.
+            KeylessError: it could not be found out.
+        """
+        result: VerifyResult = self._line.run(
+            _calls.verify(
+                digest_of(artifact),
+                bundle,
+                place=_calls.Place(where, hash_bytes),
+                accepted=accepted,
+                key=key,
+                predicate_type=predicate_type,
+                thresholds=thresholds,
+                artifact=artifact,
+            )
+        )
+        return result
+
+    def verify_many(
+        self,
+        items: "Iterable[tuple[Artifact, bytes] | KeylessError]",
+        *,
+        accepted: "Sequence[AcceptedSigner]" = (),
+        key: "bytes | None" = None,
+        where: "Where | None" = None,
+        predicate_type: "str | None" = None,
+        thresholds: "Thresholds | None" = None,
+    ) -> "Iterator[tuple[int, VerifyResult | KeylessError]]":
+        """Verify many artifacts, each against its bundle, many at a time; see verify().
+
+        Yields:
+            The position of an item and its result or why there is none, as they come.
+        """
+        place = _calls.Place(where, hash_bytes)
+
+        def call_of(item: "tuple[Artifact, bytes]") -> "Call":
+            artifact, bundle = item
+            return _calls.verify(
+                digest_of(artifact),
+                bundle,
+                place=place,
+                accepted=accepted,
+                key=key,
+                predicate_type=predicate_type,
+                thresholds=thresholds,
+                artifact=artifact,
+            )
+
+        return self._line.stream(items, call_of)
+
+    # --- the daemon ---------------------------------------------------------------------------
+
+    def status(self) -> "Status":
+        """Return how the daemon is."""
+        status: Status = self._line.run(_calls.status())
+        return status
+
+    def whoami(
+        self, *, where: "Where | None" = None, identity_token: "str | None" = None
+    ) -> "list[Identity]":
+        """Return as whom a signature could be made now."""
+        place = _calls.Place(where, hash_bytes)
+        found: list[Identity] = self._line.run(_calls.whoami(place, identity_token=identity_token))
+        return found
+
+    def trust_status(self, instance: "str | None" = None) -> "list[InstanceState]":
+        """Return the trust root in force for one instance, or for all."""
+        states: list[InstanceState] = self._line.run(_calls.trust("trust_status", instance))
+        return states
+
+    def trust_refresh(self, instance: "str | None" = None) -> "list[InstanceState]":
+        """Refresh the trust root of one instance, or of all, and return what is then in force."""
+        states: list[InstanceState] = self._line.run(_calls.trust("trust_refresh", instance))
+        return states
+
+    def ledger(self, limit: "int | None" = None) -> "list[dict[str, Any]]":
+        """Return the newest records of what this daemon signed, oldest first."""
+        import json  # noqa: PLC0415  # the one method that needs it
+
+        return [json.loads(line) for line in self._line.run(_calls.ledger(limit))]
+
+    def reload(self) -> None:
+        """Make the daemon read its settings again."""
+        self._line.run(_calls.reload())
