@@ -46,7 +46,7 @@ class SingleFlight(Generic[T]):
             try:
                 self._nursery.start_soon(self._drive, key, call, fn)
             except RuntimeError as exc:  # trio's word for: this nursery has ended
-                raise CallAbandonedError(f"too late for the call for {key!r}") from exc
+                raise CallAbandonedError("too late for another call") from exc
             self._calls[key] = call
         call.waiters += 1
         try:
@@ -60,7 +60,7 @@ class SingleFlight(Generic[T]):
         if call.error is not None:
             raise call.error
         if not call.values:
-            raise CallAbandonedError(f"the call for {key!r} was abandoned")
+            raise CallAbandonedError("the call was abandoned")
         return call.values[0]
 
     def in_flight(self, key: Hashable) -> bool:

@@ -107,6 +107,8 @@ class Trust:
                         source.want()
                     nursery.start_soon(source.keep_fresh, self._flights)
             task_status.started()
+            # Without TUF instances nothing else would hold the nursery open for requests' calls.
+            await trio.sleep_forever()
 
     async def material(self, where: Where, purpose: Purpose = "sign") -> TrustMaterial:
         """Return what *where* means.

@@ -44,7 +44,7 @@ class TufInstance:
 
     name: str
     url: str
-    root: bytes
+    root: bytes = field(repr=False)
     signing_config_target: str = SIGNING_CONFIG_TARGET
     urls: Urls = field(default_factory=Urls)
 
@@ -133,8 +133,7 @@ def _configured(settings: InstanceSettings) -> InstanceSpec:
         return FileInstance(settings.name, settings.trusted_root, settings.signing_config, urls)
     if settings.tuf_url is None or settings.tuf_root is None:
         raise InvalidInputError(f"instance {settings.name!r} names no source of trust")
-    # An attribute of later settings; without it, the repository's default is used.
-    target = getattr(settings, "signing_config_target", None) or SIGNING_CONFIG_TARGET
+    target = settings.signing_config_target or SIGNING_CONFIG_TARGET
     root = read_capped(settings.tuf_root, MAX_ROOT)
     return TufInstance(settings.name, settings.tuf_url, root, target, urls)
 

@@ -43,6 +43,7 @@ RETRY_CAP_SECONDS = 3600.0
 RETRY_LEAST_SECONDS = 5.0
 # After a failure, requests that need a refresh get its error for this long, not an attempt each.
 QUIET_SECONDS = 10.0
+LOCAL_QUIET_SECONDS = 1.0  # asking this machine costs nothing
 # Refreshes that people ask for.
 ASKED_RATE = 0.2  # per second
 ASKED_BURST = 5
@@ -94,6 +95,7 @@ class TufSource:
         self._is_loaded = False
         self._is_refreshing = False
         self._must_refresh = refresh_first
+        self._quiet_seconds = LOCAL_QUIET_SECONDS if refresh_first else QUIET_SECONDS
         self._quiet_until = -float("inf")  # trio.current_time()
         self._wanted = trio.Event()
         self._asked = TokenBucket(ASKED_RATE, ASKED_BURST)
@@ -109,7 +111,8 @@ class TufSource:
             TrustInvalidError: If none is held and what is served does not verify.
         """
         held = self._held
-        if held is not None and not held.has_expired(self._clock.now()):
+        must_ask = self._must_refresh and trio.current_time() >= self._quiet_until
+        if held is not None and not must_ask and not held.has_expired(self._clock.now()):
             return held
         self._wanted.set()
         try:
@@ -203,9 +206,9 @@ class TufSource:
         await self._load()
         held = self._held
         is_usable = held is not None and not held.has_expired(self._clock.now())
-        if held is not None and is_usable and not self._must_refresh:
-            return held
         wait = self._quiet_until - trio.current_time()
+        if held is not None and is_usable and not (self._must_refresh and wait <= 0):
+            return held
         if wait > 0 and self._error is not None:
             raise type(self._error)(self._error.message, retry_after_seconds=wait)
         try:
@@ -213,7 +216,6 @@ class TufSource:
         except _EXPECTED:
             if held is None or not is_usable:
                 raise
-            self._must_refresh = False
             return held
 
     async def _load(self) -> None:
@@ -236,7 +238,7 @@ class TufSource:
             material = await self._material(checked)
         except _EXPECTED as exc:
             self._note(exc)
-            self._quiet_until = trio.current_time() + QUIET_SECONDS
+            self._quiet_until = trio.current_time() + self._quiet_seconds
             raise
         finally:
             self._is_refreshing = False
