@@ -77,7 +77,7 @@ def answer(*parts, keep=True):
 
 def transport(**kwargs):
     arguments = {
-        "ssl_context": ssl.create_default_context(),
+        "ssl_context": ssl.create_default_context,
         "max_connections": 8,
         "keepalive_seconds": 30,
         **kwargs,
@@ -319,5 +319,5 @@ async def test_tls_server_is_verified(tmp_path, trusted, name, accepted):
             assert (await client.get(url)).content == b"hello"
         assert server.connections == 1
 
-    await run(server, test, ssl_context=client_context)
+    await run(server, test, ssl_context=lambda: client_context)
     assert server.requests == (3 if accepted else 0)

@@ -69,15 +69,15 @@ def new_client(
         proxy: URL of an HTTP proxy, from the settings; never from the environment.
         transport: Replaces the network, in tests.
     """
-    context = ssl.create_default_context()
     if transport is None and proxy is None:
         transport = PooledTransport(
-            ssl_context=context,
+            ssl_context=ssl.create_default_context,
             max_connections=MAX_PARALLEL,
             keepalive_seconds=KEEPALIVE_SECONDS,
         )
     return httpx.AsyncClient(
-        verify=context,
+        # The system's store, not a package's copy of one; a transport brings its own.
+        verify=ssl.create_default_context() if transport is None else True,
         trust_env=False,
         follow_redirects=False,
         http2=False,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import select
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
@@ -29,16 +29,22 @@ class PooledTransport(httpx.AsyncBaseTransport):
     """Carries requests of an ``httpx.AsyncClient`` running under trio."""
 
     def __init__(
-        self, *, ssl_context: ssl.SSLContext, max_connections: int, keepalive_seconds: float
+        self,
+        *,
+        ssl_context: Callable[[], ssl.SSLContext],
+        max_connections: int,
+        keepalive_seconds: float,
     ) -> None:
         """Store the limits; nothing is connected.
 
         Args:
-            ssl_context: Verifies the servers.
+            ssl_context: Makes what verifies the servers, when first needed: reading the
+                system's store takes some 40 ms and 2 MB.
             max_connections: Most connections in use at once; as many again may be idle.
             keepalive_seconds: An idle connection older than this is not used again.
         """
-        self._ssl_context = ssl_context
+        self._make_ssl_context = ssl_context
+        self._ssl_context: ssl.SSLContext | None = None
         self._max_connections = max_connections
         self._keepalive_seconds = keepalive_seconds
         self._slots = trio.Semaphore(max_connections)
@@ -132,6 +138,8 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 raise httpx.ConnectError(_reason(exc), request=request) from exc
             if scheme != "https":
                 return _Connection(origin, socket_stream, socket_stream)
+            if self._ssl_context is None:
+                self._ssl_context = self._make_ssl_context()
             tls = trio.SSLStream(
                 socket_stream, self._ssl_context, server_hostname=host, https_compatible=True
             )
