@@ -37,6 +37,7 @@ LINE_BYTES = 16384  # no record is longer, and most are under 1,000
 USUAL_LINE_BYTES = 1024
 TEXT_CHARACTERS = 256  # of one text from outside
 READ_LIMIT = 1000  # records
+TORN_LINES = 16  # looked at for the last whole record
 FLUSH_SECONDS = 1.0
 NO_HASH = "0" * 64  # of the line before the first
 
@@ -102,15 +103,15 @@ class Ledger:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._fd = _open(self._path)
             self._size = os.fstat(self._fd).st_size
-            last = _last_line(self._path) or _last_line(self._older(1))
+            last = _last_lines(self._path) or _last_lines(self._older(1))
             if self._size and not _ends_complete(self._path):
                 # A crash of the machine cut the last record. It stays, as the evidence it is.
                 self._size += os.write(self._fd, b"\n")
         except OSError as exc:
             self.close()
             raise LedgerError(f"the ledger cannot be opened: {exc.strerror}") from exc
-        if last is not None:
-            self._previous = hashlib.sha256(last).hexdigest()
+        if last:
+            self._previous = hashlib.sha256(last[-1]).hexdigest()
             self._sequence = _sequence_of(last)
 
     def close(self) -> None:
@@ -239,6 +240,8 @@ def text(value: str) -> str:
 def first_break(lines: Iterable[bytes]) -> int | None:
     """Return the position of the first line that does not follow the one before it, or None.
 
+    A record torn by a crash of the machine follows nothing; the one after it follows it.
+
     Args:
         lines: Consecutive lines, oldest first. The first of them is taken as it is.
     """
@@ -270,9 +273,8 @@ def _tail(path: Path, limit: int) -> list[bytes]:
             block *= 4
 
 
-def _last_line(path: Path) -> bytes | None:
-    lines = _tail(path, 1) if path.exists() else []
-    return lines[-1] if lines else None
+def _last_lines(path: Path) -> list[bytes]:
+    return _tail(path, TORN_LINES) if path.exists() else []
 
 
 def _ends_complete(path: Path) -> bool:
@@ -281,9 +283,13 @@ def _ends_complete(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _sequence_of(line: bytes) -> int:
-    value = _member(line, "seq")
-    return value if isinstance(value, int) else 0
+def _sequence_of(lines: list[bytes]) -> int:
+    """Return the number of the last of some lines, of which the last ones may be torn."""
+    for after, line in enumerate(reversed(lines)):
+        value = _member(line, "seq")
+        if isinstance(value, int):
+            return value + after
+    return len(lines)
 
 
 def _member(line: bytes, name: str) -> object:
