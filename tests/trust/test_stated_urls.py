@@ -95,3 +95,8 @@ def test_ed25519_log_with_an_id_of_version_1_is_of_version_1():
     old = replace(V2, log_id=b"\x01" * 32)
     root = replace(ROOT, tlogs=(old,))
     assert rekor_version("https://two.example:8080/log", None, root) == 1
+
+
+@pytest.mark.parametrize(("logs", "version"), [((V2,), 2), ((V1, V2), 1), ((V1,), 1), ((), 1)])
+def test_unknown_log_is_of_the_only_version_there_is(logs, version):
+    assert rekor_version("http://127.0.0.1:1", None, replace(ROOT, tlogs=logs)) == version

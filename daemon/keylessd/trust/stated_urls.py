@@ -66,16 +66,19 @@ def with_stated_urls(
 def rekor_version(url: str, config: SigningConfig | None, root: TrustedRoot) -> int:
     """Return the major version of the interface at a log's stated URL.
 
-    What the signing configuration says of that URL; else 2 if the trusted root has a log of that
-    name which is of version 2; else 1, which any older private deployment is.
+    What the signing configuration says of that URL; else what the trusted root's log of that name
+    is; else, for a name that neither knows, 2 if all logs of the root are of version 2, and 1
+    otherwise, which any older private deployment is.
     """
     name = _name(url)
     if config is not None:
         for service in config.rekor_urls:
             if _name(service.url) == name:
                 return service.api_version
-    logs = [log for log in root.tlogs if log.name.lower() == name]
-    return 2 if any(_is_v2(log) for log in logs) else 1
+    named = [_is_v2(log) for log in root.tlogs if log.name.lower() == name]
+    if named:
+        return 2 if any(named) else 1
+    return 2 if root.tlogs and all(_is_v2(log) for log in root.tlogs) else 1
 
 
 def _is_v2(log: TransparencyLog) -> bool:
