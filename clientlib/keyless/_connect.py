@@ -30,6 +30,8 @@ CONNECT_SECONDS = 5.0
 # How long the daemon may be silent on a request: more than the 120 s it gives itself.
 SILENCE_SECONDS = 150
 
+_ROOT = 0
+
 # Nobody listens there now.
 _NOBODY = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
 
@@ -45,7 +47,7 @@ def find_path(environ: "Mapping[str, str]") -> str:
 
 def _exists_safely(path: str) -> bool:
     try:
-        return os.stat(path).st_uid in (0, os.geteuid())
+        return os.stat(path).st_uid in (_ROOT, os.geteuid())
     except OSError:
         return False
 
@@ -111,7 +113,7 @@ def _check_daemon(connection: "_socket.socket", path: str) -> None:
     # struct ucred: pid, uid, gid, four bytes each.
     peer = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
     uid = int.from_bytes(peer[4:8], sys.byteorder)
-    if uid not in (0, os.geteuid()):
+    if uid not in (_ROOT, os.geteuid()):
         raise DaemonUnreachableError(
             "daemon_unreachable",
             f"the socket {path!r} belongs to uid {uid}, neither to you nor to root",

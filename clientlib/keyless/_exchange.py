@@ -70,6 +70,11 @@ class Exchange:
         return self._connection.welcome
 
     @property
+    def has_served(self) -> bool:
+        """Whether any request was sent."""
+        return self._next > 1
+
+    @property
     def unfinished(self) -> int:
         """How many calls have not ended."""
         return len(self._waiting) + len(self._flying)

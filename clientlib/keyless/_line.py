@@ -128,7 +128,7 @@ class Line:
     def _ready(self) -> Exchange:
         """Return the exchange of a connection that is alive as far as can be known."""
         exchange = self._exchange
-        if exchange is not None and not exchange.unfinished:
+        if exchange is not None and exchange.has_served and not exchange.unfinished:
             # The daemon hangs up on the idle; that is noticed here and not by the next request.
             self._pull(wait=False)
         if exchange is None or exchange.broken is not None:
