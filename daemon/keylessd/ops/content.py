@@ -38,8 +38,7 @@ class Artifact:
     to_sign: Digest
     name: str | None
     op = "sign"
-    statement = None
-    predicate_type = None
+    is_large = False
 
     def content(self, signature: bytes) -> MessageSignature:
         """Return the bundle's part for a signature."""
@@ -83,6 +82,11 @@ class Attestation:
     op = "attest"
 
     @property
+    def is_large(self) -> bool:
+        """Whether encoding it takes so long that others would notice."""
+        return len(self.statement) > LARGE_STATEMENT
+
+    @property
     def predicate_type(self) -> str:
         """The statement's predicate type."""
         return self.parsed.predicate_type
@@ -118,6 +122,10 @@ class Attestation:
 
 
 Content = Artifact | Attestation
+
+# Bytes of a statement above which work on it is given to a thread: a megabyte takes about 20 ms
+# to parse, and as long to encode for a log.
+LARGE_STATEMENT = 64 << 10
 
 
 def attestation_of(statement: bytes) -> Attestation:

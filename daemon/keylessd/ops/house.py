@@ -120,6 +120,7 @@ def build(
         ledger=ledger,
         idempotency=Idempotency[SignResult](nursery, size_of=_size_of),
         clock=clock,
+        threads=threads,
         reuse=reuse,
     )
     status = StatusOps(

@@ -157,7 +157,7 @@ class Publisher:
 
     async def _log(self, job: Publication, signature: bytes) -> Answers[TlogEntry]:
         version = job.plan.log_version
-        request = job.content.log_request(version, signature, job.slot.verifier)
+        request = await self._log_request(job, version, signature)
         add = rekor_v2.add if version == REKOR_V2 else rekor_v1.add
 
         async def log(service: Service) -> TlogEntry:
@@ -166,6 +166,12 @@ class Publisher:
             return entry
 
         return await ask(job.plan.logs, log)
+
+    async def _log_request(self, job: Publication, version: int, signature: bytes) -> bytes:
+        build, verifier = job.content.log_request, job.slot.verifier
+        if job.content.is_large:
+            return await self._threads.run("verify", build, version, signature, verifier)
+        return build(version, signature, verifier)
 
     async def _replan(self, job: Publication) -> bool:
         """Learn which log took a frozen one's place; return whether anything is new.

@@ -20,7 +20,7 @@ from keylessd.flow.singleflight import CallAbandonedError
 from keylessd.identity.source import IdentityRequest
 from keylessd.keys.issue import IssueRequest
 from keylessd.keys.ring import SlotRequest
-from keylessd.ops.content import Artifact, attestation_of
+from keylessd.ops.content import LARGE_STATEMENT, Artifact, attestation_of
 from keylessd.ops.ledger import text
 from keylessd.ops.publish import Publication, not_in_time
 from keylessd.ops.request import (
@@ -34,6 +34,7 @@ from keylessd.ops.upstream import plan_services
 
 if TYPE_CHECKING:
     from keylessd.clock import Clock
+    from keylessd.flow.threads import Threads
     from keylessd.identity.source import IdentitySource
     from keylessd.identity.token import IdentityToken
     from keylessd.keys.issue import CertificateIssuer
@@ -77,6 +78,7 @@ class SignOps:
         ledger: Ledger,
         idempotency: Idempotency[SignResult],
         clock: Clock,
+        threads: Threads,
         reuse: Reuse,
     ) -> None:
         """Store the parts.
@@ -91,8 +93,10 @@ class SignOps:
             ledger: Records attempts and outcomes.
             idempotency: Remembers finished requests.
             clock: Wall clock.
+            threads: Runs what takes long for a large statement.
             reuse: What holds where a request does not say.
         """
+        self._threads = threads
         self._material = material
         self._source = source
         self._issuer = issuer
@@ -122,7 +126,11 @@ class SignOps:
         Raises:
             DaemonError: as sign(), and ``invalid_input`` for what is no statement.
         """
-        return await self._once(request, attestation_of(request.statement), progress)
+        if len(request.statement) > LARGE_STATEMENT:
+            content = await self._threads.run("verify", attestation_of, request.statement)
+        else:
+            content = attestation_of(request.statement)
+        return await self._once(request, content, progress)
 
     def cut(self) -> int:
         """Cancel also what is past its point of no return; return how many. For a forced stop."""

@@ -31,7 +31,9 @@ from keylessd.services.pieces import CLOSE_SECONDS, Pieces
 from keylessd.services.pool import PooledTransport
 from keylessd.services.urls import Target, check_url, printable, upstream_message
 
-MAX_PARALLEL = 256  # connections in all: one per request of a full house
+# Connections in all. A full house signs 256 things at once, and each asks a log and a timestamp
+# authority side by side; what remains is for certificates and trust roots.
+MAX_PARALLEL = 576
 KEEPALIVE_SECONDS = 30.0  # idle connections; most servers drop theirs after 60 s or more
 CONNECT_SECONDS = 5.0
 WRITE_SECONDS = 10.0

@@ -1,0 +1,98 @@
+"""The verifying operation: whose signature is accepted must be said, and is what counts."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from keylessd.core.digests import HashAlgorithm, digest_of
+from keylessd.core.statement import Subject, build_statement
+from keylessd.core.verify import MissingDigestError
+from keylessd.errors import InvalidInputError, TokenError, VerificationError
+from keylessd.policy.expect import ExpectedSigner
+from keylessd.secret import Secret
+from keylessd.trust.where import Where
+from ops_rig import EMAIL, Owner, open_rig
+
+DIGEST = digest_of(HashAlgorithm.SHA256, b"artifact")
+PEM = (
+    ec.generate_private_key(ec.SECP256R1())
+    .public_key()
+    .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+)
+
+
+async def test_whose_signature_must_be_said(autojump_clock, tmp_path):
+    async with open_rig(tmp_path) as rig:
+        bundle = (await rig.sign()).bundle
+        with pytest.raises(InvalidInputError):
+            await rig.verify(bundle, DIGEST, accepted=())
+        with pytest.raises(InvalidInputError):
+            await rig.verify(bundle, DIGEST, key=PEM)
+
+
+async def test_one_accepted_signer_is_enough_and_none_is_not(autojump_clock, tmp_path):
+    async with open_rig(tmp_path) as rig:
+        bundle = (await rig.sign()).bundle
+        issuer = rig.sigstore.urls["oidc"]
+        eve = ExpectedSigner(identity="eve@example.org", issuer=issuer)
+        ada = ExpectedSigner(identity=EMAIL, issuer=issuer)
+        verified = await rig.verify(bundle, DIGEST, accepted=(eve, ada))
+        assert verified.signer.identity == EMAIL
+        for wrong in (eve, ExpectedSigner(identity=EMAIL, issuer="https://evil.example")):
+            with pytest.raises(VerificationError):
+                await rig.verify(bundle, DIGEST, accepted=(wrong,))
+
+
+async def test_a_key_does_not_verify_a_certificates_bundle(autojump_clock, tmp_path):
+    async with open_rig(tmp_path) as rig:
+        bundle = (await rig.sign()).bundle
+        with pytest.raises(VerificationError):
+            await rig.verify(bundle, DIGEST, accepted=(), key=PEM)
+        with pytest.raises(InvalidInputError):
+            await rig.verify(bundle, DIGEST, accepted=(), key=b"no key")
+
+
+async def test_the_predicate_type_counts(autojump_clock, tmp_path):
+    statement = build_statement([Subject.of("a", DIGEST)], "https://a.example/v1", b"{}")
+    async with open_rig(tmp_path) as rig:
+        bundle = (await rig.attest(statement)).bundle
+        await rig.verify(bundle, DIGEST, predicate_type="https://a.example/v1")
+        with pytest.raises(VerificationError):
+            await rig.verify(bundle, DIGEST, predicate_type="https://b.example/v1")
+
+
+async def test_a_large_statement_is_signed_in_threads_and_verifies(autojump_clock, tmp_path):
+    predicate = b'{"x": "' + b"y" * 300_000 + b'"}'
+    statement = build_statement([Subject.of("a", DIGEST)], "https://a.example/v1", predicate)
+    async with open_rig(tmp_path, "v1") as rig:
+        bundle = (await rig.attest(statement)).bundle
+        assert (await rig.verify(bundle, DIGEST)).statement == statement
+
+
+async def test_the_digest_that_is_missing_is_named(autojump_clock, tmp_path):
+    async with open_rig(tmp_path) as rig:
+        bundle = (await rig.sign(digest=digest_of(HashAlgorithm.SHA384, b"artifact"))).bundle
+        with pytest.raises(MissingDigestError) as caught:
+            await rig.verify(bundle, DIGEST)
+        assert caught.value.algorithm is HashAlgorithm.SHA384
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"\xff", b"[" * 1000])
+async def test_what_is_no_bundle(autojump_clock, tmp_path, raw):
+    async with open_rig(tmp_path) as rig:
+        with pytest.raises(VerificationError):
+            await rig.verify(raw, DIGEST)
+
+
+# --- whoami --------------------------------------------------------------------------------
+
+
+async def test_whoami(autojump_clock, tmp_path):
+    async with open_rig(tmp_path) as rig:
+        [me] = await rig.house.status.whoami(Owner(1), Where(), rig.token())
+        assert (me.identity, me.source, me.instance) == (EMAIL, "request", "sandbox")
+        assert await rig.house.status.whoami(Owner(1), Where(), None) == []
+        with pytest.raises(TokenError):
+            await rig.house.status.whoami(Owner(1), Where(), Secret("x"))
