@@ -97,6 +97,9 @@ MALFORMED = {
     "end true": jwt(exp=True),
     "end beyond all time": jwt(exp=10**15),
     "email a number": jwt(email=5),
+    "issuer too long": jwt(iss="https://" + "x" * 1017),
+    "subject too long": jwt(sub="x" * 1025),
+    "email too long": jwt(email="x" * 1025),
 }
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_AUDIENCE = "sigstore"
 MAX_TOKEN = 32 << 10  # characters; real ones are 0.5 to 4 KiB
 MAX_AUDIENCES = 64
+MAX_CLAIM = 1024  # characters of issuer, subject and address; they are shown in errors
 # A call to the CA is not begun with less: Fulcio gives no leeway at all on `exp`.
 MIN_REMAINING = timedelta(seconds=10)
 MAX_EPOCH = 253402300799  # the last second of the year 9999
@@ -186,6 +187,12 @@ def _text(claims: Mapping[str, JsonValue], name: str) -> str:
     value = claims.get(name)
     if not isinstance(value, str) or not value:
         _malformed(f"it has no claim {name}")
+    return _short(name, value)
+
+
+def _short(name: str, value: str) -> str:
+    if len(value) > MAX_CLAIM:
+        _malformed(f"its claim {name} has {len(value)} characters; the limit is {MAX_CLAIM}")
     return value
 
 
@@ -193,7 +200,7 @@ def _optional_text(claims: Mapping[str, JsonValue], name: str) -> str | None:
     value = claims.get(name)
     if value is not None and not isinstance(value, str):
         _malformed(f"its claim {name} is no text")
-    return value or None
+    return _short(name, value) if value else None
 
 
 def _audience(value: JsonValue) -> tuple[str, ...]:
