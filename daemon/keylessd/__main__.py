@@ -134,9 +134,16 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
     import trio  # noqa: PLC0415
 
     from keylessd.server import app, rooms, systemd  # noqa: PLC0415
-    from keylessd.server.harden import protect_memory, raise_descriptor_limit  # noqa: PLC0415
+    from keylessd.server.harden import (  # noqa: PLC0415
+        protect_memory,
+        raise_descriptor_limit,
+        return_freed_memory,
+    )
 
     protect_memory()
+    return_freed_memory()
+    # The event loop waits this long at most for a worker thread that computes.
+    sys.setswitchinterval(0.0005)
     os.umask(0o077)
     load = _loader(arguments, raise_descriptor_limit())
     settings = load()

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -15,7 +16,7 @@ from keylessd.policy.peers import Peer
 from keylessd.server.limits import Admission, ByteBudget, Holder, Penalties
 from keylessd.server.listen import Listening, accept_forever
 from keylessd.server.peer import Credentials, credentials, describe
-from keylessd.server.session import Progress, Session
+from keylessd.server.session import Progress, Session, Turns
 
 if TYPE_CHECKING:
     from keylessd.settings import Settings
@@ -68,6 +69,8 @@ class Connections:
         self._admission = Admission(settings.limits)
         self._budget = ByteBudget(settings.limits.buffer_mib)
         self._penalties = Penalties()
+        # Each lives as long as a connection of its process.
+        self._turns: WeakValueDictionary[Holder, Turns] = WeakValueDictionary()
         self._sessions: set[Session] = set()
         self._nursery: trio.Nursery | None = None
         self._refused = 0
@@ -132,23 +135,34 @@ class Connections:
             connection.close()
             return False
         holder = Holder(who.uid, who.pid)
-        if who.uid != self._own_uid:
-            return self._refuse(connection, _NOT_ALLOWED, who, "other-uid")
-        if self._penalties.barred(holder, trio.current_time()):
-            return self._refuse(connection, _BARRED, who, "violations")
-        refusal = self._admission.refusal(holder)
+        if _has_left(connection):
+            # One that only connects and leaves must not cost a task each time.
+            connection.close()
+            self._penalties.add(holder, trio.current_time())
+            return False
+        refusal = self._refusal(holder)
         if refusal is not None:
-            if refusal != "process":
-                self._admission.make_room(holder)
-            return self._refuse(connection, _BUSY, who, refusal)
-        if self._nursery is None:
-            return self._refuse(connection, _BUSY, who, "stopping")
+            return self._refuse(connection, who, *refusal)
+        assert self._nursery is not None  # noqa: S101  # nobody accepts without run()
         slot = self._admission.enter(holder)
         self._nursery.start_soon(self._serve, connection, who, holder, slot)
         return True
 
+    def _refusal(self, holder: Holder) -> tuple[bytes, str] | None:
+        """Return what to say to one that is refused, and the reason for the log."""
+        if holder.uid != self._own_uid:
+            return _NOT_ALLOWED, "other-uid"
+        if self._penalties.barred(holder, trio.current_time()):
+            return _BARRED, "violations"
+        limit = self._admission.refusal(holder)
+        if limit is None:
+            return None
+        if limit != "process":
+            self._admission.make_room(holder)
+        return _BUSY, limit
+
     def _refuse(
-        self, connection: socket.socket, farewell: bytes, who: Credentials, reason: str
+        self, connection: socket.socket, who: Credentials, farewell: bytes, reason: str
     ) -> bool:
         with suppress(OSError):
             # Into an empty socket buffer: it fits, or the client has gone.
@@ -191,6 +205,7 @@ class Connections:
                     holder=holder,
                     budget=self._budget,
                     max_in_flight=self._settings.limits.requests_per_connection,
+                    turns=self._turns.setdefault(holder, Turns()),
                 )
                 self._sessions.add(session)
                 self._admission.attach(slot, holder, session)
@@ -203,8 +218,18 @@ class Connections:
                 self._admission.leave(slot, holder)
                 if session is not None:
                     self._sessions.discard(session)
-                    if session.violated:
+                    if session.violated or not session.useful:
                         self._penalties.add(holder, trio.current_time())
+
+
+def _has_left(connection: socket.socket) -> bool:
+    """Return whether the other end is closed already, with nothing said."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _peer(connection: socket.socket, who: Credentials) -> Peer:

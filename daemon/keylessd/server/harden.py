@@ -9,6 +9,10 @@ from contextlib import suppress
 from typing import Final
 
 PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
+M_MMAP_THRESHOLD: Final = -3  # malloc.h of glibc
+M_ARENA_MAX: Final = -8
+LARGE_BUFFER: Final = 256 << 10  # bytes
+ARENAS: Final = 2  # one for the event loop, one for all worker threads
 WANTED_DESCRIPTORS: Final = 8192
 # Of these: standard streams, trio, upstream connections, the trust cache, a margin.
 RESERVED_DESCRIPTORS: Final = 256
@@ -27,6 +31,18 @@ def protect_memory() -> None:
     if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def return_freed_memory() -> None:
+    """Give large buffers back to the system when they are freed.
+
+    glibc otherwise learns from the first large buffer to keep the next ones, and the daemon
+    would stay as large as its largest moment.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have no such fault
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGE_BUFFER)
+        mallopt(M_ARENA_MAX, ARENAS)
 
 
 def raise_descriptor_limit() -> int:

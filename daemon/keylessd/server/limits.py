@@ -7,8 +7,7 @@ daemon almost nothing; that is what keeps a healthy client fast while a hostile 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from keylessd.settings import Limits
@@ -36,8 +35,7 @@ class Idle(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """Whom a connection is counted for: a uid, and one process of it.
 
     pid is 0 for every process of a foreign PID namespace; those share one allowance.
@@ -136,7 +134,7 @@ class Penalties:
         per_second: Violations forgotten per second.
     """
 
-    def __init__(self, *, burst: float = 16.0, per_second: float = 0.5) -> None:
+    def __init__(self, *, burst: float = 32.0, per_second: float = 2.0) -> None:
         self._burst = burst
         self._per_second = per_second
         self._scores: dict[Holder, tuple[float, float]] = {}

@@ -22,10 +22,12 @@ import trio
 
 from keylessd.log import EventLog
 
-BACKLOG: Final = 1024  # connections that wait; the kernel caps it at net.core.somaxconn
-ACCEPT_BATCH: Final = 32  # accepted before other tasks get their turn
+# Connections that wait to be accepted. Whoever finds it full waits in connect(), one place per
+# process, so a short queue is the fair one; but some clients cannot wait there.
+BACKLOG: Final = 512
+ACCEPT_BATCH: Final = 8  # accepted before other tasks get their turn
 # Served ones of a batch: each starts a task, which costs a hundred times a refusal.
-ADMIT_BATCH: Final = 4
+ADMIT_BATCH: Final = 2
 EXHAUSTED_PAUSE: Final = 0.05  # seconds until the next try when descriptors ran out
 
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})

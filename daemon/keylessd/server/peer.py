@@ -14,7 +14,7 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 # linux/socket.h; Python 3.11 has no names for these.
 SO_PEERGROUPS: Final = 59
@@ -27,8 +27,7 @@ _START_TIME_FIELD: Final = 22 - 3  # of /proc/PID/stat, counted after the comman
 _MAX_STAT: Final = 4096  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """uid, gid and pid at the moment of connect(2), in our namespaces.
 
     pid is 0 for a process of a foreign PID namespace. A socket that was passed on or inherited

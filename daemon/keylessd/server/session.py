@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 # middle of a frame more is better, since attachments are only copied.
 READ_SIZE: Final = 8 << 10
 READ_MORE: Final = 64 << 10
+SMALL_READ: Final = 256  # bytes; a client that has more to say sends more at once
+FIRST_GATHER: Final = 0.005  # seconds
+LONGEST_GATHER: Final = 0.5  # seconds
 # Progress is a courtesy: events are dropped while this many frames wait for a slow reader.
 MAX_WAITING_FRAMES: Final = 256
 
@@ -59,6 +62,31 @@ class _Running:
     cancelled: bool = field(default=False)  # by the client's word, not by a deadline
 
 
+class Turns:
+    """Lets the connections of one process do one step at a time, each in its turn.
+
+    A process with three hundred busy connections then gets as much of the event loop as one
+    with a single connection. A turn lasts until every other task that could run has run once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = trio.Lock()
+
+    async def wait(self) -> None:
+        """Wait for the turn; without others of the process, not at all."""
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+
+    async def end(self) -> None:
+        """Let everybody else run once, then pass the turn on."""
+        try:
+            await trio.lowlevel.checkpoint()
+        finally:
+            self._lock.release()
+
+
 class Session:
     """Serves one client until it hangs up, breaks the protocol, is idle, or we drain.
 
@@ -73,6 +101,7 @@ class Session:
         holder: Whom the buffered bytes are charged to.
         budget: Where they are charged.
         max_in_flight: Requests that may wait for their answer at once.
+        turns: Shared by the connections of one process.
     """
 
     def __init__(
@@ -85,6 +114,7 @@ class Session:
         holder: Holder,
         budget: ByteBudget,
         max_in_flight: int,
+        turns: Turns | None = None,
     ) -> None:
         self._stream = stream
         self._answer = answer
@@ -100,10 +130,15 @@ class Session:
         self._charged = 0
         self._goodbye: WireError | None = None
         self._greeted = False
+        self._flush_soon = False
+        self._small_reads = 0
+        self._last_read = 0
         self._frame_began: float | None = None
         self._idle_since = trio.current_time()
         self._writes: set[trio.CancelScope] = set()
+        self._turns = turns or Turns()
         self.violated = False  # whether the client broke the protocol
+        self.useful = False  # whether it made a request
 
     @property
     def idle_since(self) -> float | None:
@@ -158,40 +193,58 @@ class Session:
                 requests.cancel_scope.cancel()
                 return
             if message is NEED_DATA:
-                self._frame_began = self._began() if self._wire.partial else None
-                self._set_deadline()
-                size = READ_MORE if self._wire.partial else READ_SIZE
-                self._wire.receive_data(await self._stream.receive_some(size))
-                if not self._charge():
-                    self._goodbye = WireError(
-                        "busy", "too many bytes wait to be read", retryable=True
-                    )
+                if not await self._receive():
                     requests.cancel_scope.cancel()
                     return
                 continue
             self._frame_began = None
+            self._small_reads = 0
             if isinstance(message, ConnectionClosed):
                 self._goodbye = None
                 if self._running:
                     _log.info("client.gone", in_flight=len(self._running))
                 requests.cancel_scope.cancel()
                 return
-            await self._take(message, requests)
+            await self._turns.wait()
+            try:
+                self._take(message, requests)
+            finally:
+                await self._turns.end()
+            if self._flush_soon:
+                self._flush_soon = False
+                await self._flush()
 
-    async def _take(self, message: object, requests: trio.Nursery) -> None:
+    async def _receive(self) -> bool:
+        """Take the next bytes, within the deadline of what they belong to; False if too many."""
+        partial = self._wire.partial
+        self._frame_began = self._began() if partial else None
+        self._set_deadline()
+        if partial and self._last_read < SMALL_READ:
+            # Nobody who wants an answer sends a frame in crumbs. Let them gather: each read
+            # costs the same, whether it brings one byte or all.
+            self._small_reads += 1
+            await trio.sleep(min(LONGEST_GATHER, FIRST_GATHER * 2**self._small_reads))
+        data = await self._stream.receive_some(READ_MORE if partial else READ_SIZE)
+        self._last_read = len(data)
+        self._wire.receive_data(data)
+        if self._charge():
+            return True
+        self._goodbye = WireError("busy", "too many bytes wait to be read", retryable=True)
+        return False
+
+    def _take(self, message: object, requests: trio.Nursery) -> None:
         if isinstance(message, Request):
             size = sum(map(len, message.attachments.values()))
             deadline = trio.current_time() + self._timeouts.request
             running = _Running(trio.CancelScope(deadline=deadline), size)
             self._running[message.id] = running
+            self.useful = True
             requests.start_soon(self._serve, message, running)
-            # Others get their turn between two requests of one connection.
-            await trio.lowlevel.checkpoint()
         elif isinstance(message, BadRequest):
             _log.info("request.refused", op=message.op, code=message.error.code)
             self._put(Failure(message.id, message.error))
-            # Written here, by the reader: who floods waits for its own answers.
-            await self._flush()
+            # Written by the reader, outside its turn: who floods waits for its own answers.
+            self._flush_soon = True
         elif isinstance(message, Cancel):
             if (running := self._running.get(message.id)) is not None:  # type: ignore[assignment]
                 running.cancelled = True
@@ -200,7 +253,7 @@ class Session:
             self._greeted = True
             self._idle_since = trio.current_time()
             self._put(Welcome(agent=self._agent, limits=self._wire.limits))
-            await self._flush()
+            self._flush_soon = True
 
     def _began(self) -> float:
         return trio.current_time() if self._frame_began is None else self._frame_began

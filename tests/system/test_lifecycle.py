@@ -1,0 +1,291 @@
+"""Start, signals, and every way to end, with real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from keyless.wire import Failure, Reply
+
+pytestmark = pytest.mark.system
+
+TERM, HUP, USR1, KILL = 15, 1, 10, 9
+
+
+def test_ready_line_names_process_and_socket(daemon) -> None:
+    reply = daemon.ask()
+
+    assert isinstance(reply, Reply)
+    assert reply.body["pid"] == daemon.process.pid
+    assert reply.body["socket"] == str(daemon.path)
+
+
+def test_socket_and_directories_are_private(daemon) -> None:
+    for path, mode in [
+        (daemon.path, 0o600),
+        (daemon.path.parent, 0o700),
+        (daemon.directory / "cache", 0o700),
+        (daemon.directory / "state", 0o700),
+    ]:
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_memory_is_protected(daemon) -> None:
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    limits = Path(f"/proc/{daemon.process.pid}/limits").read_text()
+    core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+
+    assert core.split()[4:6] == ["0", "0"]
+    assert "CoreDumping:\t0" in status
+    # The owner of /proc/PID/environ is root as soon as the process is not dumpable.
+    assert Path(f"/proc/{daemon.process.pid}/environ").stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_is_refused_before_it_speaks(daemon) -> None:
+    # The modes already keep it out; this is the check behind them.
+    daemon.path.chmod(0o666)
+    for directory in (daemon.path.parent, *daemon.path.parents):
+        if directory == Path("/tmp"):
+            break
+        directory.chmod(0o755)
+    code = """
+import os, socket, sys
+os.setgid(65534); os.setuid(65534)
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(10)
+print(b"not_allowed" in s.recv(1000), s.recv(1000))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(daemon.path)], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "True b''\n"
+    assert daemon.wait_for_event("peer.refused")["reason"] == "other-uid"
+
+
+NOBODY = 65534
+
+
+def _as_nobody(arguments: list[str], environ: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        arguments,
+        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+    )
+
+
+def _python_for_nobody() -> tuple[str, dict[str, str]]:
+    """Find an interpreter with our packages that a plain user may run."""
+    packages = os.pathsep.join(entry for entry in sys.path if entry)
+    for python in (sys.executable, "/usr/bin/python3"):
+        for environ in ({}, {"PYTHONPATH": packages}):
+            try:
+                probe = _as_nobody([python, "-c", "import keylessd.server.app"], environ)
+            except OSError:
+                continue
+            probe.communicate()
+            if probe.returncode == 0:
+                return python, environ
+    pytest.skip("no interpreter here that a plain user may run")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_runs_as_a_plain_user(tmp_path: Path) -> None:
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent == Path("/tmp"):
+            break
+        parent.chmod(0o755)
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, NOBODY, NOBODY)
+    python, environ = _python_for_nobody()
+    process = _as_nobody(
+        [python, "-m", "keylessd", "--ready-fd", "1"],
+        {"HOME": str(home), "XDG_RUNTIME_DIR": str(home), **environ},
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line == f"READY {process.pid} {home}/keyless/sign.sock\n"
+        assert (home / "keyless/sign.sock").stat().st_uid == NOBODY
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_second_daemon_names_the_first_and_leaves_it_alone(daemon, daemons) -> None:
+    second = daemons()
+
+    assert second.ready() == (
+        f"FAILED another keylessd, process {daemon.process.pid}, serves {daemon.path} already"
+    )
+    assert second.wait() == 5
+    assert isinstance(daemon.ask(), Reply)
+
+
+def test_term_stops_and_leaves_no_socket(daemon) -> None:
+    daemon.signal(TERM)
+
+    assert daemon.wait() == 0
+    assert not daemon.path.exists()
+    assert daemon.events()[-1]["event"] == "daemon.stopped"
+
+
+def test_term_says_goodbye_to_idle_clients(daemon) -> None:
+    heard = b""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(daemon.path))
+        daemon.ask()
+        daemon.signal(TERM)
+        while data := client.recv(1000):
+            heard += data
+
+    assert b"shutting_down" in heard
+    assert daemon.wait() == 0
+
+
+def test_killed_daemon_leaves_nothing_that_hinders(daemons) -> None:
+    for _ in range(5):
+        daemon = daemons()
+        assert daemon.ready().startswith("READY")
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(daemon.path))
+        daemon.signal(KILL)
+        daemon.wait()
+        client.close()
+        assert daemon.path.exists()
+
+    last = daemons()
+    assert last.ready().startswith("READY")
+    assert isinstance(last.ask(), Reply)
+
+
+def test_killed_during_its_start(daemons) -> None:
+    for _ in range(5):
+        daemon = daemons()
+        daemon.signal(KILL)
+        daemon.wait()
+
+    assert daemons().ready().startswith("READY")
+
+
+def test_hup_reloads_and_keeps_the_old_on_error(daemon) -> None:
+    config = daemon.directory / "config.toml"
+    good = config.read_text()
+    config.write_text('reuse = "never"\n' + good)
+    daemon.signal(HUP)
+    daemon.wait_for_event("settings.reloaded")
+    assert daemon.ask().body["reuse"] == "never"
+
+    config.write_text('reuse = "newer"\n' + good)
+    daemon.signal(HUP)
+    problem = daemon.wait_for_event("settings.refused")["problem"]
+    assert daemon.ask().body["reuse"] == "never"
+    assert f'{config}:1: reuse: \'newer\' is not one of "window", "never"' in problem
+
+
+def test_reload_by_request_reports_the_error(daemon) -> None:
+    assert isinstance(daemon.ask("reload"), Reply)
+    (daemon.directory / "config.toml").write_text("[limits]\nconections = 5\n")
+    failure = daemon.ask("reload")
+
+    assert isinstance(failure, Failure)
+    assert failure.error.code == "invalid_input"
+    assert 'config.toml:2: limits.conections: unknown key; did you mean "connections"?' in (
+        failure.error.message
+    )
+
+
+def test_reload_changes_instances(daemon) -> None:
+    config = daemon.directory / "config.toml"
+    config.write_text(config.read_text() + '[instance.other]\ntrusted_root = "o.json"\n')
+    daemon.ask("reload")
+    names = [one["name"] for one in daemon.ask().body["instances"]]
+
+    assert "other" in names
+    config.write_text(config.read_text() + '[instance.third]\ntuf_url="https://x"\ntuf_root="n"\n')
+    assert daemon.ask("reload").error.code == "invalid_input"
+    assert [one["name"] for one in daemon.ask().body["instances"]] == names
+
+
+def test_usr1_drops_keys(daemon) -> None:
+    daemon.signal(USR1)
+
+    assert daemon.wait_for_event("keys.dropped")["count"] == 0
+    assert isinstance(daemon.ask(), Reply)
+
+
+def test_bad_settings_are_told_with_their_line(tmp_path: Path, daemons) -> None:
+    (tmp_path / "config.toml").write_text("\n\nreuse = 3\n")
+    daemon = daemons()
+
+    assert daemon.ready() == (
+        f"FAILED {tmp_path}/config.toml:3: reuse: must be a string, not a whole number"
+    )
+    assert daemon.wait() == 4
+
+
+def test_directory_open_to_others_is_refused(tmp_path: Path, daemons) -> None:
+    (tmp_path / "run").mkdir(mode=0o755)
+    daemon = daemons()
+
+    assert "chmod it to 700" in daemon.ready()
+    assert daemon.wait() == 6
+
+
+def test_missing_package_is_told_in_a_sentence(tmp_path: Path) -> None:
+    code = """
+import sys
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "trio":
+            raise ModuleNotFoundError("No module named 'trio'", name="trio")
+sys.meta_path.insert(0, Nothing())
+from keylessd.__main__ import main
+sys.exit(main([]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+
+    assert done.returncode == 3
+    assert done.stderr == (
+        "keylessd: trio is missing; install with: pip install 'keyless[daemon]'\n"
+    )
+
+
+def test_version_and_help_need_no_package(tmp_path: Path) -> None:
+    for option in ("--version", "--help"):
+        code = (
+            "import sys;from keylessd.__main__ import main\n"
+            "try: main(sys.argv[1:])\n"
+            "finally: print(sorted({'trio','httpx','cryptography'} & set(sys.modules)))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, option], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.endswith("[]\n")
+
+
+def test_every_log_line_is_json_in_ascii(daemon) -> None:
+    daemon.ask()
+    daemon.signal(TERM)
+    daemon.wait()
+    lines = daemon.log_text().splitlines()
+
+    assert lines
+    for line in lines:
+        assert line.isascii()
+        assert {"ts", "level", "logger", "event"} <= set(json.loads(line))
