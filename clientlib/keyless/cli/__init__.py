@@ -3,9 +3,17 @@
 Each sub-command is a module of its own, imported when it is called for and not before.
 """
 
+import os
 import sys
 
 from keyless._version import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+# Whoever read our output has gone: what a shell reports of a process that SIGPIPE ended.
+GONE = 141
 
 # Name -> module, one line for the overview.
 _COMMANDS = {
@@ -22,6 +30,29 @@ _COMMANDS = {
 }
 
 
+def program() -> "NoReturn":
+    """Run the command line of this process, and end the process.
+
+    The end is os._exit: by then the output is written and the connection closed, and taking an
+    interpreter apart module by module costs 2 ms, as much as everything a command does.
+    """
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if stream is None:
+            _fill_standard_streams()
+            break
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows ASCII only is shown \xfc rather than a traceback.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = main()
+    except Exception:  # noqa: BLE001  # 1 would mean that a verification said no
+        from keyless.cli._output import INTERNAL
+
+        sys.excepthook(*sys.exc_info())
+        code = INTERNAL
+    os._exit(_flushed(code))
+
+
 def main(argv: "list[str] | None" = None) -> int:
     """Run one command line and return its exit code (0 to 255).
 
@@ -33,7 +64,7 @@ def main(argv: "list[str] | None" = None) -> int:
         sys.stdout.write(f"keyless {__version__}\n")
         return 0
     if words[:1] in (["--help"], ["-h"], ["help"]):
-        if len(words) == 1 or words[1] not in _COMMANDS:
+        if len(words) == 1:
             sys.stdout.write(_overview())
             return 0
         words = [words[1], "--help"]
@@ -43,19 +74,17 @@ def main(argv: "list[str] | None" = None) -> int:
     try:
         return _run(words)
     except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody left to tell.
-        sys.stderr.close()
-        return 141
+        return GONE
     except KeyboardInterrupt:
+        from keyless.cli._output import INTERRUPTED
+
         sys.stderr.write("\nkeyless: interrupted\n")
-        return 130
+        return INTERRUPTED
 
 
 def _run(words: "list[str]") -> int:
-    from importlib import import_module
-
     from keyless.cli._options import UsageError
-    from keyless.cli._output import USAGE, complain, error_value, exit_code, json_line, shown
+    from keyless.cli._output import USAGE, fail, shown
     from keyless.errors import KeylessError
 
     command = words[0]
@@ -67,19 +96,49 @@ def _run(words: "list[str]") -> int:
         sys.stderr.write(f"keyless: there is no command {shown(command)}{hint}\n")
         sys.stderr.write("  `keyless --help` lists them\n")
         return USAGE
-    module = import_module(f"keyless.cli.{_COMMANDS[command][0]}")
+    name = f"keyless.cli.{_COMMANDS[command][0]}"
+    # Not importlib: it brings in `warnings`, half a millisecond.
+    module = __import__(name, fromlist=("run",))
     try:
         code: int = module.run(command, words[1:])
     except UsageError as exc:
-        sys.stderr.write(f"keyless {command}: {shown(str(exc))}\n")
-        sys.stderr.write(f"  `keyless {command} --help` shows what it takes\n")
-        return USAGE
+        hint = f"`keyless {command} --help` shows what it takes"
+        error = KeylessError("usage", str(exc), hint=hint)
+        return fail(error, as_json=_wants_json(words))
     except KeylessError as exc:
-        if "--json" in words:
-            json_line({"ok": False, "error": error_value(exc)})
-        complain(exc)
-        return exit_code(exc)
+        return fail(exc, as_json=_wants_json(words))
     return code
+
+
+def _wants_json(words: "list[str]") -> bool:
+    # Of a line that perhaps could not be parsed, so by its words; after "--" come files.
+    end = words.index("--") if "--" in words else len(words)
+    return "--json" in words[:end]
+
+
+def _flushed(code: int) -> int:
+    """Write what is still buffered; return the exit code, which is another if that fails."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return GONE
+    except OSError as exc:
+        from keyless.cli._output import FILE_ERROR, err
+
+        err(f"keyless: cannot write the results: {exc.strerror or 'not writable'}")
+        code = code or FILE_ERROR
+    sys.stderr.flush()
+    return code
+
+
+def _fill_standard_streams() -> None:
+    """Put /dev/null where a standard stream is closed, lest a socket or a file take its number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004  # standard error
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _overview() -> str:

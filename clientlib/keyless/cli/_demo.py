@@ -50,9 +50,14 @@ def run(_command: str, argv: "list[str]") -> int:
     home = tempfile.mkdtemp(prefix="keyless-demo-")
     demo = _Demo(home, options)
     try:
-        return demo.run(_content_of(options.words))
-    finally:
+        code = demo.run(_content_of(options.words))
+    except BaseException:
         demo.stop()
+        # Nothing in it is of use without the bundle that was to be made.
+        shutil.rmtree(home, ignore_errors=True)
+        raise
+    demo.stop()
+    return code
 
 
 def _content_of(words: "list[str]") -> "tuple[str, bytes]":
@@ -203,7 +208,8 @@ class _Demo:
         if not word.startswith((b"ready", b"READY")):
             with open(log, "rb") as errors:
                 reason = errors.read().decode("utf-8", "replace").strip().splitlines()
-            raise KeylessError("daemon_failed", reason[-1] if reason else f"{module} did not start")
+            said = reason[-1].removeprefix("keyless ") if reason else f"{module} did not start"
+            raise KeylessError("daemon_failed", said)
 
     def stop(self) -> None:
         """Stop what was started and remove what nobody needs any more."""

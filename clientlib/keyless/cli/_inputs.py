@@ -1,6 +1,7 @@
 """What the commands are given: files, digests, instances, tokens. Reads files, prints nothing."""
 
 import os
+import sys
 
 from keyless.cli._options import Option, Options
 from keyless.errors import KeylessError
@@ -168,7 +169,7 @@ def write_file(path: str, content: bytes) -> None:
         KeylessError: ``file_error``.
     """
     if path == "-":
-        os.write(1, content)
+        _write_out(content)
         return
     partial = f"{path}.{os.getpid()}.tmp"
     try:
@@ -190,4 +191,18 @@ def write_file(path: str, content: bytes) -> None:
     except OSError as exc:
         raise KeylessError(
             "file_error", f"cannot write {path}: {exc.strerror or 'not writable'}"
+        ) from exc
+
+
+def _write_out(content: bytes) -> None:
+    """Write *content* to standard output, all of it and after what was printed before."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # no failure of ours; main() knows it
+    except OSError as exc:
+        raise KeylessError(
+            "file_error", f"cannot write the bundle: {exc.strerror or 'not writable'}"
         ) from exc

@@ -100,6 +100,18 @@ def error_value(error: "KeylessError") -> "dict[str, object]":
     return value
 
 
+def fail(error: "KeylessError", *, as_json: bool) -> int:
+    """Report what ended a command, for a person and, *as_json*, for a program too.
+
+    Returns:
+        The exit code.
+    """
+    if as_json:
+        json_line({"ok": False, "error": error_value(error)})
+    complain(error)
+    return exit_code(error)
+
+
 def complain(error: "KeylessError", *, about: str = "") -> None:
     """Print *error* for a person: what happened, and what to do next."""
     subject = f"{shown(about)}: " if about else ""

@@ -31,6 +31,6 @@ def run(_command: str, argv: "list[str]") -> int:
         return 0 if argv else 2
     if argv[0] not in VERBS:
         raise UsageError(f"there is no `sandbox {argv[0]}`; there is {', '.join(VERBS)}")
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "keylessd.sandbox", *argv])  # noqa: S606
+    # -P keeps the working directory, which is anybody's, out of the import path.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "keylessd.sandbox", *argv])  # noqa: S606
     return 0

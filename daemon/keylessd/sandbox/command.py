@@ -143,7 +143,8 @@ def _up_in_background(options: argparse.Namespace) -> int:
 
 
 def _own_command(options: argparse.Namespace) -> list[str]:
-    command = [sys.executable, "-m", "keylessd.sandbox", "--dir", str(options.dir), "up"]
+    command = [sys.executable, "-P", "-m", "keylessd.sandbox"]
+    command += ["--dir", str(options.dir), "up"]
     values = {
         "--rekor": options.rekor,
         "--port-base": options.port_base,
