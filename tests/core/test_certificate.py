@@ -1,5 +1,7 @@
 """The signing certificate: what is read from it, and what is refused."""
 
+import warnings
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -94,6 +96,18 @@ def test_certificate_without_extensions_is_refused() -> None:
     bare = certificate_builder((name, name), KEY, START, START + LIFETIME, [])
     with pytest.raises(VerificationError) as error:
         parse_leaf(der(bare.sign(KEY, hashes.SHA256())))
+    assert error.value.check == "certificate-format"
+
+
+@pytest.mark.parametrize("action", ["error", "ignore"])
+def test_serial_number_below_one_is_refused(action: str) -> None:
+    # The serial number is the first INTEGER after the version; its sign bit is set.
+    start = PLAIN.index(bytes.fromhex("a003020102 02")) + 7
+    raw = PLAIN[:start] + b"\x80" + PLAIN[start + 1 :]
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)  # type: ignore[arg-type]
+        with pytest.raises(VerificationError) as error:
+            parse_leaf(raw)
     assert error.value.check == "certificate-format"
 
 

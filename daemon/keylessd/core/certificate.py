@@ -10,6 +10,7 @@ from typing import Literal
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from keylessd.core import asn1
@@ -99,8 +100,10 @@ def parse_leaf(der: bytes) -> x509.Certificate:
         extensions = certificate.extensions
         version = certificate.version
         _ = certificate.issuer, certificate.subject, certificate.not_valid_before_utc
-        _ = certificate.not_valid_after_utc, certificate.serial_number
+        _ = certificate.not_valid_after_utc
+        serial_number = certificate.serial_number
     except (
+        CryptographyDeprecationWarning,  # a serial number below 1, where warnings are errors
         ValueError,
         x509.InvalidVersion,
         x509.DuplicateExtension,
@@ -112,6 +115,8 @@ def parse_leaf(der: bytes) -> x509.Certificate:
         ) from exc
     if version is not x509.Version.v3 or len(extensions) == 0:
         raise VerificationError("certificate-format", "the certificate is not of X.509 version 3")
+    if serial_number < 1:  # RFC 5280, 4.1.2.2
+        raise VerificationError("certificate-format", "the certificate has no serial number")
     key_of(certificate)
     return certificate
 
