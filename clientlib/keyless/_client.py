@@ -312,7 +312,7 @@ class Client:
         return states
 
     def trust_refresh(self, instance: "str | None" = None) -> "list[InstanceState]":
-        """Refresh the trust root of one instance, or of all, and return what is then in force."""
+        """Refresh the trust root of one instance, else the default one, and return it."""
         states: list[InstanceState] = self._line.run(_calls.trust("trust_refresh", instance))
         return states
 

@@ -212,7 +212,7 @@ class TrioClient:
         return cast("list[InstanceState]", found)
 
     async def trust_refresh(self, instance: str | None = None) -> list[InstanceState]:
-        """Refresh the trust root of one instance, or of all, and return what is in force."""
+        """Refresh the trust root of one instance, else the default one, and return it."""
         found = await self._run(_calls.trust("trust_refresh", instance))
         return cast("list[InstanceState]", found)
 
