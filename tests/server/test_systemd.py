@@ -173,7 +173,7 @@ def test_inherited_sockets(environ: dict[str, str], names: str) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: open("/dev/null"),
+        lambda: Path("/dev/null").open(),  # noqa: SIM115  # a child closes it by ending
         lambda: socket.socket(socket.AF_UNIX),
         lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM),
         lambda: socket.create_server(("127.0.0.1", 0)),

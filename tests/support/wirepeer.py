@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import trio
+
 from keyless.wire import (
     CLIENT,
     NEED_DATA,
@@ -13,6 +14,21 @@ from keyless.wire import (
     Reply,
     Request,
 )
+
+# The least that is a reply to `status`.
+STATUS = {
+    "version": "1",
+    "pid": 1,
+    "started": 1,
+    "uptime_seconds": 1,
+    "socket": "/s",
+    "requests": {},
+    "connections": 1,
+    "default_instance": "public",
+    "reuse": "window",
+    "instances": [],
+    "slots": [],
+}
 
 
 class WirePeer:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from keyless.wire import Failure, Reply
 
 pytestmark = pytest.mark.system

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 READ_SIZE: Final = 8 << 10
 READ_MORE: Final = 64 << 10
 SMALL_READ: Final = 256  # bytes; a client that has more to say sends more at once
+SMALL_READS: Final = 4  # of one frame, taken as they come
 FIRST_GATHER: Final = 0.005  # seconds
 LONGEST_GATHER: Final = 0.5  # seconds
 # Progress is a courtesy: events are dropped while this many frames wait for a slow reader.
@@ -223,7 +224,9 @@ class Session:
             # Nobody who wants an answer sends a frame in crumbs. Let them gather: each read
             # costs the same, whether it brings one byte or all.
             self._small_reads += 1
-            await trio.sleep(min(LONGEST_GATHER, FIRST_GATHER * 2**self._small_reads))
+            if self._small_reads > SMALL_READS:
+                growth = 2 ** (self._small_reads - SMALL_READS)
+                await trio.sleep(min(LONGEST_GATHER, FIRST_GATHER * growth))
         data = await self._stream.receive_some(READ_MORE if partial else READ_SIZE)
         self._last_read = len(data)
         self._wire.receive_data(data)
