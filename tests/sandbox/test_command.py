@@ -202,6 +202,9 @@ def test_status_knows_the_process(served):
     found = run(served.directory, "status", "--json")
     facts = json.loads(found.stdout)
     assert (found.returncode, facts["running"], facts["pid"]) == (0, True, served.process.pid)
+    assert facts["certificates"] == certified(served)
+    assert {"rekor_v1_entries", "rekor_v2_entries"} <= set(facts)
+    assert f"certificates = {facts['certificates']}" in run(served.directory, "status").stdout
 
 
 @pytest.mark.system

@@ -237,15 +237,35 @@ def _status(options: argparse.Namespace) -> int:
     pid = running_pid(options.dir)
     instance = Instance.read(options.dir)
     urls: Mapping[str, str] = {} if instance is None else instance.service_urls()
+    held_by_logs = {} if instance is None or pid is None else _log_sizes(instance)
     if options.json:
         facts = {"running": pid is not None, "pid": pid, "directory": str(options.dir)}
-        sys.stdout.write(json.dumps({**facts, **urls}, indent=2) + "\n")
+        sys.stdout.write(json.dumps({**facts, **urls, **held_by_logs}, indent=2) + "\n")
     else:
         state = "does not run" if pid is None else f"runs as process {pid}"
         sys.stdout.write(f"the sandbox in {options.dir} {state}\n")
-        for name, url in urls.items():
-            sys.stdout.write(f"  {name} = {url}\n")
+        for name, value in [*urls.items(), *held_by_logs.items()]:
+            sys.stdout.write(f"  {name} = {value}\n")
     return 0 if pid is not None else FAILED
+
+
+def _log_sizes(instance: Instance) -> dict[str, int]:
+    """Ask the logs of a running sandbox how much they hold; there is one CT entry a certificate."""
+    import httpx  # noqa: PLC0415  # the other commands do not need it
+
+    urls = instance.urls
+    try:
+        with httpx.Client(trust_env=False) as client:
+            head = client.get(f"{urls['ctlog']}/ct/v1/get-sth").raise_for_status()
+            log = client.get(f"{urls['rekor-v1']}/api/v1/log").raise_for_status()
+            checkpoint = client.get(f"{urls['rekor-v2']}/api/v2/checkpoint").raise_for_status()
+            return {
+                "certificates": int(head.json()["tree_size"]),
+                "rekor_v1_entries": int(log.json()["treeSize"]),
+                "rekor_v2_entries": int(checkpoint.text.split("\n")[1]),
+            }
+    except (httpx.HTTPError, ValueError, KeyError, IndexError) as exc:
+        raise SandboxError(f"the sandbox runs, but does not answer as it should: {exc}") from exc
 
 
 def _down(options: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from keylessd.sandbox.grants import Grant, Grants, OAuthError, Person, RandomBytes, random_text
+from keylessd.sandbox.pkce import check_verifier
 
 if TYPE_CHECKING:
     from keylessd.clock import Clock
@@ -34,7 +34,6 @@ OUT_OF_BAND = "urn:ietf:wg:oauth:2.0:oob"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 # No vowels, so that no words come out; no look-alikes (RFC 8628, 6.1).
 USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
-VERIFIER_LENGTH = range(43, 129)  # RFC 7636, 4.1
 
 T = TypeVar("T")
 
@@ -82,23 +81,6 @@ class Device:
 
 class BadRedirectError(ValueError):
     """The request must not be answered by a redirect: its client or its target is not known."""
-
-
-def _challenge_of(verifier: str) -> str:
-    digest = hashlib.sha256(verifier.encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-
-def check_verifier(challenge: str, verifier: str) -> None:
-    """Check *verifier* against the S256 *challenge* (RFC 7636, 4.6).
-
-    Raises:
-        OAuthError: ``invalid_grant``.
-    """
-    if len(verifier) not in VERIFIER_LENGTH or not hmac.compare_digest(
-        _challenge_of(verifier).encode(), challenge.encode()
-    ):
-        raise OAuthError("invalid_grant", "the code verifier does not match")
 
 
 def _is_loopback(redirect_uri: str) -> bool:
