@@ -6,7 +6,7 @@ import sys
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyless.wire import _codec, _msgpack
@@ -153,6 +153,7 @@ def _agreed(raw):
     return first
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_what_one_packs_all_read_the_same(value):
     packed = {codec.pack(value) for codec in CODECS.values()}
@@ -161,11 +162,13 @@ def test_what_one_packs_all_read_the_same(value):
     assert kind == "refused" or repr(read) == repr(value)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_get_one_verdict(raw):
     _agreed(raw)
 
 
+@settings(deadline=None)
 @given(VALUES, st.data())
 def test_damaged_values_get_one_verdict(value, data):
     raw = bytearray(_codec.pack(value))

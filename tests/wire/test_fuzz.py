@@ -69,17 +69,19 @@ def conversations(draw):
     return bytes(data[: draw(st.integers(0, len(data)))]) if draw(st.booleans()) else bytes(data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_noise(data):
     fuzz_target.one_input(data)
 
 
+@settings(deadline=None)
 @given(OPENINGS, VALUES)
 def test_any_value_as_a_head(opening, value):
     fuzz_target.one_input(opening + frame(_codec.pack(value), []))
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(conversations())
 def test_damaged_conversations(data):
     fuzz_target.one_input(data)
