@@ -70,10 +70,15 @@ def test_facts_of_a_living_process(listener: socket.socket) -> None:
 @pytest.mark.system
 def test_a_dead_process_has_no_start_time(listener: socket.socket) -> None:
     command = [sys.executable, "-c", CONNECT, listener.getsockname()]
-    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
-    accepted, _ = listener.accept()
-    with accepted:
-        facts = describe(accepted, credentials(accepted))
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.read()
+        # Ended and not waited for: /proc/PID/stat is still there, and still says when it began.
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert _start_time(child.pid)
+        accepted, _ = listener.accept()
+        with accepted:
+            facts = describe(accepted, credentials(accepted))
 
     assert facts.alive is False
     assert facts.started is None
