@@ -159,7 +159,8 @@ async def test_application_may_break_the_connection(autojump_clock):
         seen.append(ABORT in scope["extensions"])
 
     async with connected(app) as client:
-        await client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        # It does not even wait for the body.
+        await client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n")
         assert await client.rest() == b""
     assert seen == [True]
 
@@ -187,6 +188,42 @@ async def test_application_learns_that_the_client_is_gone(autojump_clock):
         await client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         await client.stream.aclose()
         await gone.wait()
+
+
+async def test_client_that_hangs_up_in_its_body_is_a_disconnect(autojump_clock, caplog):
+    seen = []
+
+    async def app(scope, receive, send) -> None:
+        while (message := await receive())["type"] == "http.request":
+            seen.append(message["body"])
+        seen.append(message["type"])
+        raise ValueError("nobody reads this")
+
+    async with connected(app) as client:
+        await client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc")
+        await trio.testing.wait_all_tasks_blocked()
+        await client.stream.send_eof()
+        assert await client.rest() == b""
+    assert seen == [b"abc", "http.disconnect"]
+    assert caplog.text == ""
+
+
+async def test_answer_to_nobody_is_dropped(autojump_clock, caplog):
+    sent = trio.Event()
+
+    async def app(scope, receive, send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(9):
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        sent.set()
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        await ours.send_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        ours.receive_stream.close()
+        nursery.start_soon(httpd.Connection(theirs, app).serve)
+        await sent.wait()
+    assert caplog.text == ""
 
 
 # --- many -------------------------------------------------------------------------------------

@@ -31,10 +31,6 @@ ERROR_BODY = b"internal server error\n"
 _logger = logging.getLogger(__name__)
 
 
-class _ClosedError(Exception):
-    """The client is gone, or speaks something else."""
-
-
 class Connection:
     """One client, until either side ends it."""
 
@@ -45,6 +41,7 @@ class Connection:
         self._method = b""
         self._head: h11.Response | None = None
         self.idle_scope: trio.CancelScope | None = None
+        self._gone = False
         self.ending = False
 
     def end(self) -> None:
@@ -64,11 +61,13 @@ class Connection:
                 if not isinstance(request, h11.Request):
                     return
                 await self._answer(request)
+                if self._gone or self._http.our_state is not h11.DONE:
+                    return
                 await self._skip_body()
-                if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+                if self._http.their_state is not h11.DONE:
                     return
                 self._http.start_next_cycle()
-        except (_ClosedError, h11.ProtocolError, trio.BrokenResourceError):
+        except (h11.ProtocolError, trio.BrokenResourceError):
             return
         finally:
             with trio.CancelScope(shield=True):
@@ -102,9 +101,12 @@ class Connection:
         self._method = request.method
         try:
             await self._app(scope, self._receive, self._send)
-        except (_ClosedError, h11.ProtocolError, trio.BrokenResourceError):
+        except h11.ProtocolError:
             raise
         except Exception:
+            if self._gone:
+                # What an application makes of that is its affair.
+                return
             _logger.exception("the application failed at %s", scope["path"])
             if self._http.our_state is h11.SEND_RESPONSE and self._head is None:
                 head = {"type": "http.response.start", "status": 500}
@@ -127,22 +129,29 @@ class Connection:
         if self._http.their_state is not h11.SEND_BODY:
             await self._wait_for_end()
             return {"type": "http.disconnect"}
-        event = await self._next_event()
         body = b""
-        while isinstance(event, h11.Data):
-            # All that has arrived goes in one message, the end of the body with it.
-            body += bytes(event.data)
-            event = self._http.next_event()
-        if isinstance(event, h11.ConnectionClosed):
-            raise _ClosedError
+        try:
+            event = await self._next_event()
+            while isinstance(event, h11.Data):
+                # All that has arrived goes in one message, the end of the body with it.
+                body += bytes(event.data)
+                event = self._http.next_event()
+        except (h11.RemoteProtocolError, trio.BrokenResourceError):
+            # It hung up, or does not keep to the protocol.
+            self._gone = True
+            return {"type": "http.disconnect"}
         more = not isinstance(event, h11.EndOfMessage)
         return {"type": "http.request", "body": body, "more_body": more}
 
     async def _wait_for_end(self) -> None:
         """Return when the client hangs up, or sends more than we keep for later."""
         while len(self._http.trailing_data[0]) < READ_SIZE:
-            received = await self._stream.receive_some(READ_SIZE)
+            try:
+                received = await self._stream.receive_some(READ_SIZE)
+            except trio.BrokenResourceError:
+                received = b""
             if not received:
+                self._gone = True
                 return
             self._http.receive_data(bytes(received))
 
@@ -163,7 +172,14 @@ class Connection:
             parts.append(h11.Data(data=body))
         if not message.get("more_body", False):
             parts.append(h11.EndOfMessage())
-        await self._write(*parts)
+        if self._gone:
+            # ASGI: what is sent to nobody is dropped.
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await self._write(*parts)
+        except trio.BrokenResourceError:
+            self._gone = True
 
     async def _write(self, *events: h11.Event) -> None:
         await self._stream.send_all(b"".join(self._http.send(event) or b"" for event in events))
