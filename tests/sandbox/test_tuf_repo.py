@@ -125,6 +125,59 @@ def test_repository_goes_on_after_a_restart(tmp_path):
     assert fetch(again, tmp_path, first_root(repository)) == b"new"
 
 
+class KilledError(Exception):
+    """Stands for a kill -9."""
+
+
+class MortalVault(MemoryVault):
+    """Dies instead of saving, after so many documents."""
+
+    left: int | None = None
+
+    def save(self, name: str, content: bytes) -> None:
+        if self.left == 0:
+            raise KilledError
+        if self.left is not None:
+            self.left -= 1
+        super().save(name, content)
+
+
+def change(vault: MemoryVault) -> TufRepository:
+    repository = TufRepository(vault, clock=SystemClock())
+    repository.publish({"a.json": b"new", "b.json": b"other"})
+    if repository.root_version == 1:
+        repository.rotate_root()
+    return repository
+
+
+@pytest.mark.parametrize("published_before", [False, True])
+def test_change_that_was_cut_short_anywhere_is_made_up_for(tmp_path, published_before):
+    for saves in range(20):
+        vault = MortalVault()
+        if published_before:
+            old = TufRepository(vault, clock=SystemClock())
+            old.publish({"a.json": b"old"})
+        vault.left = saves
+        try:
+            change(vault)
+        except KilledError:
+            finished = False
+        else:
+            finished = True
+        vault.left = None
+        folder = tmp_path / str(saves)
+        folder.mkdir()
+        again = TufRepository(vault, clock=SystemClock())
+        if published_before:
+            assert fetch(again, folder, first_root(again)) in (b"old", b"new")
+        again = change(vault)
+        again.rotate_root()
+        assert fetch(again, folder, first_root(again)) == b"new"
+        if finished:
+            break
+    assert finished
+
+
 def test_timestamp_is_renewed_when_half_of_its_life_is_over():
     clock = MovedClock()
     repository = TufRepository(MemoryVault(), clock=clock)

@@ -24,7 +24,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # no __all__
 )
 from tuf.api.serialization.json import JSONSerializer
 
-from keylessd.sandbox.vault import Vault, ed25519_key
+from keylessd.sandbox.vault import SandboxError, Vault, ed25519_key
 
 if TYPE_CHECKING:
     from keylessd.clock import Clock
@@ -126,17 +126,25 @@ class TufRepository:
         raw = self.root(self._number)
         assert raw is not None  # noqa: S101  # the constructor made one
         root = Metadata[Root].from_bytes(raw).signed
+        number = self._key_number(root) + new_key
         root.version += 1
-        self._sign_root(root, number=self._key_number() + new_key)
+        self._sign_root(root, number=number)
         self._number = root.version
 
     # --- making metadata ----------------------------------------------------------------------
 
-    def _key_number(self) -> int:
+    def _key_number(self, root: Root) -> int:
+        """Return the number of the key that *root* names for itself.
+
+        A later key may lie in the vault already, made by a rotation that was cut short.
+        """
         number = 1
-        while self._vault.load(f"tuf-root-{number + 1}.key") is not None:
+        while self._vault.load(f"tuf-root-{number}.key") is not None:
+            signer = CryptoSigner(ed25519_key(self._vault, f"tuf-root-{number}"))
+            if signer.public_key.keyid in root.roles[Root.type].keyids:
+                return number
             number += 1
-        return number
+        raise SandboxError("the key of the newest TUF root is missing")
 
     def _newest_root_number(self) -> int:
         version = 1
@@ -189,14 +197,28 @@ class TufRepository:
         prefix = "" if signed.type == Timestamp.type else f"{signed.version}."
         raw = metadata.to_bytes(_SERIALIZER)
         self._vault.save(f"{FOLDER}/{prefix}{signed.type}.json", raw)
-        # The constructor of a later process finds the newest version here.
-        self._vault.save(f"{FOLDER}-newest-{signed.type}.json", raw)
 
     def _newest(self, role: type[RoleT]) -> RoleT | None:
+        """Return what clients see: all but the root is found from the timestamp on.
+
+        What a publication that was cut short left behind is therefore not seen by us either,
+        and the next one writes over it.
+        """
         if role is Root:
-            raw = self.root(self._number)
+            name = f"{self._number}.root.json"
+        elif role is Timestamp:
+            name = "timestamp.json"
+        elif role is Snapshot:
+            timestamp = self._newest(Timestamp)
+            if timestamp is None:
+                return None
+            name = f"{timestamp.snapshot_meta.version}.snapshot.json"
         else:
-            raw = self._vault.load(f"{FOLDER}-newest-{role.type}.json")
+            snapshot = self._newest(Snapshot)
+            if snapshot is None:
+                return None
+            name = f"{snapshot.meta['targets.json'].version}.targets.json"
+        raw = self._vault.load(f"{FOLDER}/{name}")
         return None if raw is None else Metadata[RoleT].from_bytes(raw).signed
 
     def _is_old(self, signed: Signed | None) -> bool:
