@@ -178,6 +178,7 @@ def test_too_long_response_is_unverifiable() -> None:
     ("response", "check"),
     [
         (rejection(), "timestamp-status"),
+        (rejection(status=0), "timestamp-format"),
         (stamp(TSA, SIGNATURE, at=AT, status=2), "timestamp-status"),
         (stamp(TSA, SIGNATURE, at=AT, status=1), "timestamp-status"),
         (stamp(TSA, SIGNATURE, at=AT, version=2), "timestamp-format"),
@@ -188,7 +189,16 @@ def test_too_long_response_is_unverifiable() -> None:
             "timestamp-format",
         ),
     ],
-    ids=["rejected", "rejected-with-token", "modified", "version", "unsigned", "two", "content"],
+    ids=[
+        "rejected",
+        "granted-without-token",
+        "rejected-with-token",
+        "modified",
+        "version",
+        "unsigned",
+        "two",
+        "content",
+    ],
 )
 def test_response_that_is_no_granted_timestamp(response: bytes, check: str) -> None:
     assert refused(response) == check

@@ -67,16 +67,16 @@ def verify_logged(
             ``promise-missing``, ``proof-missing``, ``checkpoint-...``, ``proof-checkpoint``,
             ``log-index``, ``inclusion-proof``, ``inclusion-promise`` or ``integrated-time``.
     """
-    candidates = [log for log in tlogs if log.log_id == entry.log_id]
-    if not candidates:
-        raise UnknownLogError(entry)
-    for number, log in enumerate(candidates, start=1):
+    failure: VerificationError = UnknownLogError(entry)
+    for log in tlogs:
+        if log.log_id != entry.log_id:
+            continue
+        # A log may stand there more than once, with different periods.
         try:
             return _verify_in(entry, log, promise_only=promise_only)
-        except VerificationError:
-            if number == len(candidates):
-                raise
-    raise UnknownLogError(entry)  # unreachable: the last candidate returns or raises
+        except VerificationError as exc:
+            failure = exc
+    raise failure
 
 
 def _verify_in(entry: TlogEntry, log: TransparencyLog, *, promise_only: bool) -> LoggedEntry:

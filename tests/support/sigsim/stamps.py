@@ -175,10 +175,10 @@ def stamp(
     )
 
 
-def rejection() -> bytes:
+def rejection(*, status: int = 2) -> bytes:
     """Return the response of an authority that refuses, without a token."""
-    status = asn1.PkiStatusInfo(status=2, status_string=["no"], fail_info=None)
-    return asn1.encode(asn1.TimeStampResp(status=status, token=None))
+    said = asn1.PkiStatusInfo(status=status, status_string=["no"], fail_info=None)
+    return asn1.encode(asn1.TimeStampResp(status=said, token=None))
 
 
 def attribute(oid: x509.ObjectIdentifier, *values: object) -> asn1.Attribute:
