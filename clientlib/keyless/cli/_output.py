@@ -8,6 +8,8 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from keyless.errors import KeylessError
 
 # Exit codes, stable, documented in the README and the man page.
@@ -77,11 +79,35 @@ def err(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
-def json_line(value: "dict[str, object]") -> None:
+def json_line(value: "dict[str, Any]") -> None:
     """Print one JSON object as one line of results."""
-    import json
+    out(_json_text(value))
 
-    out(json.dumps(value, ensure_ascii=True, separators=(", ", ": ")))
+
+def _json_text(value: "Any") -> str:  # noqa: ANN401  # whatever JSON has
+    """Return *value* as json.dumps has it, ASCII only, without what importing `json` costs.
+
+    That brings in `re` and `enum`, as much as all of a `keyless sign`; the part of it written in
+    C is a module of its own.
+    """
+    if isinstance(value, str):
+        try:
+            from _json import encode_basestring_ascii as quoted
+        except ImportError:  # an interpreter without the C part
+            from json.encoder import encode_basestring_ascii as quoted
+        return quoted(value)
+    if isinstance(value, dict):
+        members = [f"{_json_text(str(name))}: {_json_text(item)}" for name, item in value.items()]
+        return "{" + ", ".join(members) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join([_json_text(item) for item in value]) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int):
+        return int.__repr__(value)
+    import json  # a number of the ledger that is no integer
+
+    return json.dumps(value)
 
 
 def error_value(error: "KeylessError") -> "dict[str, object]":
