@@ -157,16 +157,44 @@ async def test_a_forged_token_with_the_same_claims_gets_no_existing_key(autojump
         assert rig.entries == 1
 
 
-async def test_an_ended_token_gets_no_existing_key(autojump_clock, tmp_path):
+async def test_a_batch_that_outlives_its_token_goes_on_with_its_certificate(
+    autojump_clock, tmp_path
+):
+    async with open_rig(tmp_path) as rig:
+        token = rig.token(lifetime=timedelta(seconds=60))
+        await rig.sign(token=token)
+        await trio.sleep(70)
+        result = await rig.sign(b"another", token=token)
+        assert result.certificate_reused
+        assert rig.certificates == 1
+
+
+async def test_an_ended_token_renews_nothing_and_the_old_certificate_serves(
+    autojump_clock, tmp_path
+):
+    async with open_rig(tmp_path) as rig:
+        token = rig.token(lifetime=timedelta(seconds=60))
+        await rig.sign(token=token)
+        await trio.sleep(490)  # past the time from which a certificate is renewed
+        asked = rig.faults["fulcio"].seen("POST", "/api/v2/signingCert")
+        result = await rig.sign(b"another", token=token)
+        assert result.certificate_reused
+        assert rig.faults["fulcio"].seen("POST", "/api/v2/signingCert") == asked
+
+
+@pytest.mark.parametrize("reuse", ["window", "never"])
+async def test_an_ended_token_gets_no_new_certificate(autojump_clock, tmp_path, reuse):
     from keylessd.errors import TokenError
 
     async with open_rig(tmp_path) as rig:
         token = rig.token(lifetime=timedelta(seconds=60))
         await rig.sign(token=token)
-        await trio.sleep(70)
+        # With "window" until the certificate is too old to be used again.
+        await trio.sleep(70 if reuse == "never" else 580)
         with pytest.raises(TokenError) as caught:
-            await rig.sign(token=token)
+            await rig.sign(token=token, reuse=reuse)
         assert caught.value.code == "token_expired"
+        assert rig.certificates == 1
 
 
 async def test_the_certificate_is_renewed_before_its_end(autojump_clock, tmp_path):

@@ -67,10 +67,12 @@ class CertificateIssuer:
         """Return a fresh key with its checked certificate.
 
         Raises:
-            TokenError: ``token_rejected``, with the most likely reason.
+            TokenError: as check_token(), before the CA is asked; ``token_rejected``, with the most
+                likely reason, after it.
             ServiceReplyError: the certificate is not the one that was asked for.
             ServiceRefusedError, RateLimitedError, ServiceUnavailableError: no certificate.
         """
+        await self.check_token(request.ca_url, request.token)
         key = EphemeralKey(request.algorithm)
         try:
             chain = await fulcio.issue(self._http, request.ca_url, key.csr(), request.token.raw)

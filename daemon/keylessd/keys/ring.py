@@ -137,6 +137,10 @@ class KeyRing:
             held = await self._renew(request, held)
         return self._lease(held.slot)
 
+    def holds(self, request: SlotRequest, *, margin: timedelta) -> bool:
+        """Return whether acquire() would find a slot for *request* without a new certificate."""
+        return self._usable(request.key, margin) is not None
+
     def release(self, slot: KeySlot) -> None:
         """Give a slot back."""
         slot.leases -= 1

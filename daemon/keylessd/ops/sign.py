@@ -176,7 +176,11 @@ class SignOps:
 
     async def _admitted(self, job: _Job) -> SignResult:
         plan = plan_services(job.material, self._clock.now())
-        await self._issuer.check_token(plan.ca.url, job.token)
+        margin = MARGINS[plan.log_version]
+        if job.reuse == "never" or not self._ring.holds(_slot_request(job, plan), margin=margin):
+            # Only a certificate still to be issued asks what the token is worth now: a batch that
+            # outlives its token goes on with the certificate that the token has earned.
+            await self._issuer.check_token(plan.ca.url, job.token)
         log_url = plan.logs.services[0].url
         async with self._admission.enter(log_url):
             # A certificate is taken only now, so that it does not grow old in the queue.
@@ -221,17 +225,7 @@ class SignOps:
         return _result(job, slot, report.published, reused=reused)
 
     async def _slot(self, job: _Job, plan: Plan) -> tuple[KeySlot, bool]:
-        request = SlotRequest(
-            owner_uid=job.owner.uid,
-            instance=job.material.instance,
-            trust_version=job.material.version,
-            issue=IssueRequest(
-                ca_url=plan.ca.url,
-                trusted_root=job.material.trusted_root,
-                token=job.token,
-                algorithm=job.content.to_sign.algorithm,
-            ),
-        )
+        request = _slot_request(job, plan)
         for _ in range(MAX_DROPPED):
             slot, reused = await self._ring.acquire(
                 request, reuse=job.reuse, margin=MARGINS[plan.log_version]
@@ -253,6 +247,20 @@ class _Job:
     token: IdentityToken
     reuse: Reuse
     progress: Progress
+
+
+def _slot_request(job: _Job, plan: Plan) -> SlotRequest:
+    return SlotRequest(
+        owner_uid=job.owner.uid,
+        instance=job.material.instance,
+        trust_version=job.material.version,
+        issue=IssueRequest(
+            ca_url=plan.ca.url,
+            trusted_root=job.material.trusted_root,
+            token=job.token,
+            algorithm=job.content.to_sign.algorithm,
+        ),
+    )
 
 
 @dataclass(slots=True)
