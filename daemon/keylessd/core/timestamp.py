@@ -20,6 +20,7 @@ from keylessd.core import asn1
 from keylessd.core.certificate import check_not_authority
 from keylessd.core.chain import verify_path
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
+from keylessd.core.timestamp_token import HASH_OIDS, Token, decode_part, hash_of, malformed
 from keylessd.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -30,15 +31,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_RESPONSE_BYTES = 1 << 20  # a response with its certificates has 1 to 6 KiB
-STATUS_GRANTED = 0
-
-HASH_OIDS = {
-    HashAlgorithm.SHA256: asn1.OID_SHA256,
-    HashAlgorithm.SHA384: asn1.OID_SHA384,
-    HashAlgorithm.SHA512: asn1.OID_SHA512,
-}
-_HASHES = {oid: algorithm for algorithm, oid in HASH_OIDS.items()}
 _ECDSA_HASHES = {
     asn1.OID_ECDSA_SHA256: HashAlgorithm.SHA256,
     asn1.OID_ECDSA_SHA384: HashAlgorithm.SHA384,
@@ -121,7 +113,7 @@ def verify_timestamp(
             ``timestamp-validity`` or ``timestamp-chain``. Those in `UNVERIFIABLE` mean that it
             proves nothing either way.
     """
-    token = _Token.parse(response)
+    token = Token.parse(response)
     candidates = _candidates(token, authorities)
     _check_imprint(token.info, signature)
     _check_nonce(token.info, nonce)
@@ -144,59 +136,11 @@ def verify_timestamp(
     )
 
 
-# --- 1. the encoding -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    """A granted response, decoded; nothing in it is verified."""
-
-    data: asn1.SignedData
-    signer: asn1.SignerInfo
-    content: bytes
-    info: asn1.TstInfo
-    time: datetime
-
-    @classmethod
-    def parse(cls, response: bytes) -> _Token:
-        if len(response) > MAX_RESPONSE_BYTES:
-            raise _malformed(f"{len(response)} bytes; the limit is {MAX_RESPONSE_BYTES}")
-        decoded = _decode(asn1.TimeStampResp, response)
-        _check_status(decoded.status)
-        if decoded.token is None:
-            raise _malformed("granted, but without a token")
-        data = decoded.token.content
-        if (
-            decoded.token.content_type != asn1.OID_SIGNED_DATA
-            or data.content.content_type != asn1.OID_TST_INFO
-            or data.content.content is None
-        ):
-            raise _malformed("the token does not hold a timestamp")
-        signers = data.signer_infos.as_list()
-        if len(signers) != 1:
-            raise _malformed(f"{len(signers)} signers; a timestamp has 1")
-        info = _decode(asn1.TstInfo, data.content.content)
-        if info.version != 1:
-            raise _malformed(f"version {info.version} of the timestamp")
-        return cls(data, signers[0], data.content.content, info, info.gen_time.as_datetime())
-
-
-def _check_status(status: asn1.PkiStatusInfo) -> None:
-    if status.status != STATUS_GRANTED:
-        said = "; ".join(status.status_string or [])
-        raise VerificationError(
-            "timestamp-status",
-            f"the timestamp authority answered status {status.status} and said {said[:200]!r}",
-            found=str(status.status),
-            wanted=str(STATUS_GRANTED),
-        )
-
-
-# --- 2. what was stamped -------------------------------------------------------------------
+# --- 1. what was stamped -------------------------------------------------------------------
 
 
 def _check_imprint(info: asn1.TstInfo, signature: bytes) -> None:
-    algorithm = _hash_of(info.message_imprint.hash_algorithm)
+    algorithm = hash_of(info.message_imprint.hash_algorithm)
     if algorithm is None:
         raise VerificationError(
             "timestamp-imprint",
@@ -212,22 +156,22 @@ def _check_nonce(info: asn1.TstInfo, nonce: int | None) -> None:
         raise VerificationError("timestamp-nonce", "the timestamp answers another request")
 
 
-# --- 3. the signature ----------------------------------------------------------------------
+# --- 2. the signature ----------------------------------------------------------------------
 
 
-def _check_attributes(token: _Token) -> dict[x509.ObjectIdentifier, asn1.Attribute]:
+def _check_attributes(token: Token) -> dict[x509.ObjectIdentifier, asn1.Attribute]:
     """Return the signed attributes after comparing them with the content they stand for."""
     try:
         listed = asn1.parse_signed_attributes(token.signer.signed_attributes)
     except ValueError as exc:
-        raise _malformed(f"the signed attributes: {exc}") from exc
+        raise malformed(f"the signed attributes: {exc}") from exc
     attributes = {attribute.type: attribute for attribute in listed}
     if len(attributes) != len(listed):
         raise VerificationError("timestamp-attributes", "a signed attribute stands there twice")
     content_type = _single_value(attributes, asn1.OID_ATTR_CONTENT_TYPE, x509.ObjectIdentifier)
     if content_type != asn1.OID_TST_INFO:
         raise VerificationError("timestamp-attributes", "the signed content type is another")
-    algorithm = _hash_of(token.signer.digest_algorithm)
+    algorithm = hash_of(token.signer.digest_algorithm)
     if algorithm is None:
         raise VerificationError("timestamp-attributes", "the digest algorithm is unsupported")
     digest = _single_value(attributes, asn1.OID_ATTR_MESSAGE_DIGEST, bytes)
@@ -248,10 +192,10 @@ def _single_value(
             "timestamp-attributes",
             f"{len(values)} values of the signed attribute {oid.dotted_string}; 1 is needed",
         )
-    return _decode(kind, asn1.encode(values[0]))
+    return decode_part(kind, asn1.encode(values[0]))
 
 
-def _check_signature(token: _Token, authority: Authority) -> None:
+def _check_signature(token: Token, authority: Authority) -> None:
     key = authority.chain[0].public_key()
     signed = asn1.signed_form(token.signer.signed_attributes)
     signature = token.signer.signature
@@ -262,7 +206,7 @@ def _check_signature(token: _Token, authority: Authority) -> None:
             return
         if isinstance(key, rsa.RSAPublicKey) and (oid in _RSA_HASHES or oid == asn1.OID_RSA):
             # RFC 3370, 3.2: with the bare key identifier, the digest algorithm is the hash.
-            algorithm = _RSA_HASHES.get(oid) or _hash_of(token.signer.digest_algorithm)
+            algorithm = _RSA_HASHES.get(oid) or hash_of(token.signer.digest_algorithm)
             if algorithm is not None:
                 key.verify(signature, signed, padding.PKCS1v15(), algorithm.hash())
                 return
@@ -281,10 +225,10 @@ def _check_signature(token: _Token, authority: Authority) -> None:
     )
 
 
-# --- 4. the signer -------------------------------------------------------------------------
+# --- 3. the signer -------------------------------------------------------------------------
 
 
-def _candidates(token: _Token, authorities: Sequence[Authority]) -> list[Authority]:
+def _candidates(token: Token, authorities: Sequence[Authority]) -> list[Authority]:
     """Return the authorities whose certificate the timestamp names as its signer's."""
     named = [authority for authority in authorities if _is_named(token.signer, authority.chain[0])]
     if not named:
@@ -308,7 +252,7 @@ def _is_named(signer: asn1.SignerInfo, certificate: x509.Certificate) -> bool:
 
 
 def _check_authority(
-    token: _Token,
+    token: Token,
     attributes: dict[x509.ObjectIdentifier, asn1.Attribute],
     authority: Authority,
 ) -> None:
@@ -327,7 +271,7 @@ def _check_authority(
     )
 
 
-def _check_embedded(token: _Token, certificate: x509.Certificate) -> None:
+def _check_embedded(token: Token, certificate: x509.Certificate) -> None:
     embedded = token.data.certificates
     if embedded and certificate not in embedded:
         raise VerificationError(
@@ -367,11 +311,11 @@ def _check_signing_certificate(
 def _is_digest_of(der: bytes, identifier: asn1.EssCertIdV2) -> bool:
     algorithm: HashAlgorithm | None = HashAlgorithm.SHA256
     if identifier.hash_algorithm is not None:
-        algorithm = _hash_of(identifier.hash_algorithm)
+        algorithm = hash_of(identifier.hash_algorithm)
     return algorithm is not None and identifier.cert_hash == digest_of(algorithm, der).value
 
 
-# --- 5. what the signer may do, and when ---------------------------------------------------
+# --- 4. what the signer may do, and when ---------------------------------------------------
 
 
 def _check_usage(certificate: x509.Certificate) -> None:
@@ -404,21 +348,3 @@ def _check_in_use(authority: Authority, time: datetime) -> None:
             f"the authority {authority.uri!r} was not in use at {time.isoformat()}",
             found=time.isoformat(),
         )
-
-
-# --- common --------------------------------------------------------------------------------
-
-
-def _hash_of(algorithm: asn1.AlgorithmIdentifier) -> HashAlgorithm | None:
-    return _HASHES.get(algorithm.algorithm)
-
-
-def _decode(kind: type[T], raw: bytes) -> T:
-    try:
-        return asn1.decode(kind, raw)
-    except ValueError as exc:
-        raise _malformed(str(exc)[:200]) from exc
-
-
-def _malformed(reason: str) -> VerificationError:
-    return VerificationError("timestamp-format", f"the timestamp cannot be read: {reason}")

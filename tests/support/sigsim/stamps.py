@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from keylessd.core import asn1
 from keylessd.core.digests import HashAlgorithm, digest_of
-from keylessd.core.timestamp import HASH_OIDS
+from keylessd.core.timestamp_token import HASH_OIDS
 from keylessd.core.trusted_root import Authority, TimeRange
 from sigsim.pki import (
     START,

@@ -1,0 +1,105 @@
+"""Decodes RFC 3161 responses into their parts. Verifies nothing; core.timestamp does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from keylessd.core import asn1
+from keylessd.core.digests import HashAlgorithm
+from keylessd.errors import VerificationError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+T = TypeVar("T")
+
+MAX_RESPONSE_BYTES = 1 << 20  # a response with its certificates has 1 to 6 KiB
+STATUS_GRANTED = 0
+
+HASH_OIDS = {
+    HashAlgorithm.SHA256: asn1.OID_SHA256,
+    HashAlgorithm.SHA384: asn1.OID_SHA384,
+    HashAlgorithm.SHA512: asn1.OID_SHA512,
+}
+_HASHES = {oid: algorithm for algorithm, oid in HASH_OIDS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A granted response, decoded; nothing in it is verified.
+
+    Attributes:
+        data: The CMS structure.
+        signer: Its only signer.
+        content: The bytes that the signed digest is of.
+        info: The same, decoded.
+        time: When it says it was made, aware, in UTC.
+    """
+
+    data: asn1.SignedData
+    signer: asn1.SignerInfo
+    content: bytes
+    info: asn1.TstInfo
+    time: datetime
+
+    @classmethod
+    def parse(cls, response: bytes) -> Token:
+        """Return the token in a TimeStampResp.
+
+        Raises:
+            VerificationError: ``timestamp-format`` or ``timestamp-status``.
+        """
+        if len(response) > MAX_RESPONSE_BYTES:
+            raise malformed(f"{len(response)} bytes; the limit is {MAX_RESPONSE_BYTES}")
+        decoded = decode_part(asn1.TimeStampResp, response)
+        _check_status(decoded.status)
+        if decoded.token is None:
+            raise malformed("granted, but without a token")
+        data = decoded.token.content
+        if (
+            decoded.token.content_type != asn1.OID_SIGNED_DATA
+            or data.content.content_type != asn1.OID_TST_INFO
+            or data.content.content is None
+        ):
+            raise malformed("the token does not hold a timestamp")
+        signers = data.signer_infos.as_list()
+        if len(signers) != 1:
+            raise malformed(f"{len(signers)} signers; a timestamp has 1")
+        info = decode_part(asn1.TstInfo, data.content.content)
+        if info.version != 1:
+            raise malformed(f"version {info.version} of the timestamp")
+        return cls(data, signers[0], data.content.content, info, info.gen_time.as_datetime())
+
+
+def _check_status(status: asn1.PkiStatusInfo) -> None:
+    if status.status != STATUS_GRANTED:
+        said = "; ".join(status.status_string or [])
+        raise VerificationError(
+            "timestamp-status",
+            f"the timestamp authority answered status {status.status} and said {said[:200]!r}",
+            found=str(status.status),
+            wanted=str(STATUS_GRANTED),
+        )
+
+
+def hash_of(algorithm: asn1.AlgorithmIdentifier) -> HashAlgorithm | None:
+    """Return the hash that is meant, None if it is not one of the SHA-2 family."""
+    return _HASHES.get(algorithm.algorithm)
+
+
+def decode_part(kind: type[T], raw: bytes) -> T:
+    """Decode DER.
+
+    Raises:
+        VerificationError: ``timestamp-format``.
+    """
+    try:
+        return asn1.decode(kind, raw)
+    except ValueError as exc:
+        raise malformed(str(exc)[:200]) from exc
+
+
+def malformed(reason: str) -> VerificationError:
+    """Return the error for a response that cannot be read."""
+    return VerificationError("timestamp-format", f"the timestamp cannot be read: {reason}")
