@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from datetime import timedelta
 from functools import partial
 
@@ -17,7 +16,6 @@ from starlette.requests import Request  # noqa: TC002
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from keylessd.sandbox import httpd
 from keylessd.sandbox.faults import (
     Cut,
     Delay,
@@ -319,13 +317,17 @@ def test_only_the_declared_error_escapes(value):
 
 async def served(app, use) -> None:
     """Run *use* with a client of *app* behind a real server on loopback."""
-    opened = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{opened.getsockname()[1]}"
+    hypercorn = pytest.importorskip("hypercorn.trio")
+    from hypercorn.config import Config
+
+    config = Config()
+    config.bind = ["127.0.0.1:0"]
+    config.errorlog = None
+    config.graceful_timeout = 0
     async with trio.open_nursery() as nursery:
         stop = trio.Event()
-        await nursery.start(
-            partial(httpd.serve, {"x": app}, {"x": opened}, stop=stop, grace_seconds=0)
-        )
+        serve = partial(hypercorn.serve, app, config, shutdown_trigger=stop.wait)
+        (url,) = await nursery.start(serve)
         with trio.fail_after(30):
             async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
                 await use(client)

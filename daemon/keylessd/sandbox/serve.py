@@ -6,18 +6,24 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve as hypercorn_serve
 
-from keylessd.sandbox import httpd
 from keylessd.sandbox.names import HOST
 from keylessd.sandbox.vault import SandboxError
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from hypercorn.typing import ASGIFramework
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 BACKLOG = 1024
+# Longer than the pools of clients keep connections, so that it is they who close them: a server
+# that closes first makes some requests fail.
+KEEP_ALIVE_SECONDS = 600
+REQUESTS_PER_CONNECTION = 1_000_000_000
 GRACE_SECONDS = 1.0
 
 
@@ -45,6 +51,41 @@ def listen(ports: Mapping[str, int]) -> dict[str, socket.socket]:
     return sockets
 
 
+def by_port(apps: Mapping[int, ASGIApp]) -> ASGIApp:
+    """Return the application that passes each request on by the port it came in at."""
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        await apps[scope["server"][1]](scope, receive, send)
+
+    return dispatch
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+def configuration(sockets: Mapping[str, socket.socket]) -> Config:
+    """Return hypercorn's settings: quiet, lean, and done with soon after a signal."""
+    config = Config()
+    # hypercorn owns the descriptors from now on.
+    config.bind = [f"fd://{opened.detach()}" for opened in sockets.values()]
+    config.backlog = BACKLOG
+    config.loglevel = "ERROR"
+    config.include_date_header = True  # clients measure clock skew by it
+    config.include_server_header = False
+    config.keep_alive_timeout = KEEP_ALIVE_SECONDS
+    config.keep_alive_max_requests = REQUESTS_PER_CONNECTION
+    config.graceful_timeout = GRACE_SECONDS
+    return config
+
+
 async def serve(
     apps: Mapping[str, ASGIApp],
     sockets: Mapping[str, socket.socket],
@@ -52,12 +93,20 @@ async def serve(
     ready: Callable[[], None],
 ) -> None:
     """Serve *apps* at *sockets* until SIGTERM or SIGINT; call *ready* as soon as they answer."""
+    ports = {opened.getsockname()[1]: apps[service] for service, opened in sockets.items()}
     stop = trio.Event()
+    application = cast("ASGIFramework", by_port(ports))
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             nursery.start_soon(_stop_on_signal, signals, stop)
             await nursery.start(
-                partial(httpd.serve, apps, sockets, stop=stop, grace_seconds=GRACE_SECONDS)
+                partial(
+                    hypercorn_serve,
+                    application,
+                    configuration(sockets),
+                    shutdown_trigger=stop.wait,
+                    mode="asgi",
+                )
             )
             ready()
             await stop.wait()
