@@ -1,0 +1,397 @@
+"""Every operation from the client's bytes to the house and back, the house being a fake."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import memory_stream_pair
+
+from keyless.wire import Event, Failure, Reply
+from keylessd.core.certificate import Signer
+from keylessd.core.digests import Digest, HashAlgorithm
+from keylessd.core.sct import VerifiedSct
+from keylessd.core.statement import parse_statement
+from keylessd.core.verify import Verified, VerifiedEntry, VerifiedTime
+from keylessd.keys.ring import SlotStatus
+from keylessd.ops.owner import Owner
+from keylessd.ops.request import AttestRequest, Progress, SignRequest, SignResult
+from keylessd.ops.status import WhoAmI
+from keylessd.policy.peers import Peer
+from keylessd.server.dispatch import Count, Dispatcher
+from keylessd.server.files import FileCache
+from keylessd.server.handlers import BATCH_PREDICATE_TYPE, MAX_LEDGER_BYTES, Handlers
+from keylessd.server.limits import ByteBudget, Holder
+from keylessd.server.session import Session
+from keylessd.settings import Settings, SettingsError, Timeouts
+from keylessd.trust.status import InstanceStatus
+from wirepeer import WirePeer
+
+if TYPE_CHECKING:
+    from keylessd.ops.verify import VerifyRequest
+
+UID = 1000
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+EPOCH = int(AT.timestamp())
+ENTRY = VerifiedEntry("log", 7, "hashedrekord", "0.0.2", None)
+OLD_ENTRY = VerifiedEntry("old log", 8, "hashedrekord", "0.0.1", AT)
+TIME = VerifiedTime(AT, "tsa", "https://tsa")
+SIGNER = Signer("me@example.com", "email", "https://issuer", {"issuer": "https://issuer"})
+SIGN = {"digest": {"alg": "sha256", "value": b"\x01" * 32}}
+VERIFY = {
+    "digests": {"sha256": b"\x01" * 32},
+    "accepted": [{"identity": "me@example.com", "issuer_regexp": "https://.*"}],
+}
+ROOT = b"{}"
+SHA = hashlib.sha256(ROOT).digest()
+
+
+class FakeHouse:
+    """Records what it was asked, and answers with fixed facts."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+        self.records: tuple[bytes, ...] = (b'{"n":1}\n', b'{"n":2}\n')
+        self.key_only = False
+        self.sign = self.verify = self.status = self.ledger = self
+
+    # SignOps is asked by attribute `sign` of the house, which is this object again.
+    async def __call__(self, request: SignRequest, progress: Progress) -> SignResult:
+        return await self.attest(request, progress)
+
+    async def attest(self, request: SignRequest | AttestRequest, progress: Progress) -> SignResult:
+        self.asked.append(request)
+        progress("certificate", {"instance": "public"})
+        statement = getattr(request, "statement", None)
+        return SignResult(
+            bundle=b"{bundle}",
+            identity="me@example.com",
+            identity_kind="email",
+            issuer="https://issuer",
+            entries=(ENTRY, OLD_ENTRY),
+            times=(TIME,),
+            certificate_serial="0a",
+            not_before=AT,
+            not_after=AT,
+            certificate_reused=True,
+            statement=statement,
+            predicate_type=None if statement is None else parse_statement(statement).predicate_type,
+            instance="public",
+        )
+
+    async def check(self, request: VerifyRequest) -> Verified:
+        self.asked.append(request)
+        return Verified(
+            signer=None if self.key_only else SIGNER,
+            key_sha256="ab" if self.key_only else None,
+            times=(TIME,),
+            entries=(ENTRY,),
+            scts=(VerifiedSct("https://ct", AT, "", bytes(32)),),
+            digest=Digest(HashAlgorithm.SHA256, b"\x01" * 32),
+            statement=b"{}" if self.key_only else None,
+            predicate_type="https://t" if self.key_only else None,
+            certificate=None,
+            steps=("bundle", "signature"),
+        )
+
+    def slots(self, owner: Owner) -> list[SlotStatus]:
+        self.asked.append(owner)
+        return [SlotStatus(UID, "me@example.com", "https://issuer", "public", AT, 3)]
+
+    def queued(self) -> int:
+        return 0
+
+    def ledger_failures(self) -> int:
+        return 0
+
+    async def whoami(self, owner: Owner, where: object, token: object) -> list[WhoAmI]:
+        self.asked.append((owner, where, token))
+        return [WhoAmI("me@example.com", "https://issuer", "request", AT, "public")]
+
+    def read(self, limit: int) -> tuple[bytes, ...]:
+        self.asked.append(limit)
+        return self.records
+
+
+class FakeTrust:
+    default = "public"
+
+    def __init__(self) -> None:
+        self.refreshed: list[str] = []
+
+    async def refresh(self, instance: str) -> None:
+        self.refreshed.append(instance)
+
+    def status(self) -> list[InstanceStatus]:
+        return [
+            InstanceStatus("public", "tuf", "https://tuf", "fresh", "v1", AT, AT),
+            InstanceStatus("corp", "files", "/f", "unavailable", error="no file"),
+        ]
+
+
+class FakeDaemon:
+    version, pid, started, uptime_seconds, socket, connections = "1", 7, EPOCH, 5, "/s", 2
+
+    def __init__(self) -> None:
+        self.settings = Settings(reuse="never")
+        self.counts = {"sign": Count(ok=2, failed=1), "verify": Count()}
+        self.reloads = 0
+        self.problem: Exception | None = None
+
+    async def reload(self) -> None:
+        self.reloads += 1
+        if self.problem is not None:
+            raise self.problem
+
+
+class Lab(SimpleNamespace):
+    house: FakeHouse
+    trust: FakeTrust
+    daemon: FakeDaemon
+    peer: WirePeer
+
+
+@asynccontextmanager
+async def lab() -> AsyncIterator[Lab]:
+    fake, trust, daemon = FakeHouse(), FakeTrust(), FakeDaemon()
+    house = SimpleNamespace(
+        sign=SimpleNamespace(sign=fake, attest=fake.attest),
+        verify=SimpleNamespace(verify=fake.check),
+        status=fake,
+        ledger=fake,
+    )
+    handlers = Handlers(house, trust=trust, files=FileCache(1000), daemon=daemon)  # type: ignore[arg-type]
+    dispatcher = Dispatcher(handlers.table(), own_uid=UID)
+    ours, theirs = memory_stream_pair()
+
+    async def answer(request: object, progress: Progress) -> Reply | Failure:
+        peer = Peer(uid=UID, gid=UID, pid=9)
+        return await dispatcher.answer(peer, request, progress)  # type: ignore[arg-type]
+
+    session = Session(
+        ours,
+        answer,
+        timeouts=Timeouts(),
+        agent="t",
+        holder=Holder(UID, 9),
+        budget=ByteBudget(64),
+        max_in_flight=8,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.run)
+        it = Lab(house=fake, trust=trust, daemon=daemon, peer=WirePeer(theirs))
+        await it.peer.hello()
+        yield it
+        nursery.cancel_scope.cancel()
+
+
+async def test_status(autojump_clock: object) -> None:
+    async with lab() as it:
+        body = (await it.peer.ask("status")).body
+
+        assert (body["version"], body["pid"], body["reuse"]) == ("1", 7, "never")
+        assert body["requests"] == {"sign": {"ok": 2, "failed": 1}}
+        assert body["slots"][0]["not_after"] == EPOCH
+        assert [one["state"] for one in body["instances"]] == ["fresh", "unavailable"]
+        assert it.house.asked == [Owner(UID)]
+
+
+async def test_sign(autojump_clock: object) -> None:
+    async with lab() as it:
+        where = {"trusted_root": SHA, "fulcio_url": "https://f"}
+        reply = await it.peer.ask(
+            "sign",
+            {**SIGN, "where": where, "idempotency_key": "k", "name": "n"},
+            {"identity_token": b"tok\n", "trusted_root": ROOT},
+        )
+        (request,) = it.house.asked
+
+        assert reply.attachments == {"bundle": b"{bundle}"}
+        assert reply.body["certificate"] == {
+            "serial": "0a",
+            "not_before": EPOCH,
+            "not_after": EPOCH,
+            "reused": True,
+        }
+        assert reply.body["times"] == [{"time": EPOCH, "source": "tsa", "authority": "https://tsa"}]
+        assert [entry.get("integrated_time") for entry in reply.body["entries"]] == [None, EPOCH]
+        assert request.owner == Owner(UID)
+        assert request.token.reveal() == "tok"
+        assert request.where.trusted_root == ROOT
+        assert request.where.urls.fulcio == "https://f"
+        assert (request.idempotency_key, request.name) == ("k", "n")
+        assert request.digest == Digest(HashAlgorithm.SHA256, b"\x01" * 32)
+
+
+@pytest.mark.parametrize(("asked", "used"), [(None, "never"), ("window", "window")])
+async def test_reuse_is_the_requests_or_that_of_the_settings_in_force(
+    autojump_clock: object, asked: str | None, used: str
+) -> None:
+    async with lab() as it:
+        await it.peer.ask("sign", SIGN if asked is None else {**SIGN, "reuse": asked})
+
+        assert it.house.asked[0].reuse == used
+
+
+async def test_progress_is_an_event(autojump_clock: object) -> None:
+    async with lab() as it:
+        await it.peer.send("sign", {**SIGN, "progress": True})
+        event, reply = await it.peer.receive(), await it.peer.receive()
+
+        assert isinstance(event, Event)
+        assert event.body == {"step": "certificate", "instance": "public"}
+        assert isinstance(reply, Reply)
+
+
+async def test_batch_becomes_one_statement(autojump_clock: object) -> None:
+    async with lab() as it:
+        lines = f"{'ab' * 32}  a\n{'cd' * 32}  b\n".encode()
+        reply = await it.peer.ask("sign_batch", {}, {"subjects": lines})
+        statement = parse_statement(it.house.asked[0].statement)
+
+        assert reply.body["subjects"] == 2
+        assert statement.predicate_type == BATCH_PREDICATE_TYPE
+        assert [subject.name for subject in statement.subjects] == ["a", "b"]
+
+
+async def test_statement_is_signed_byte_for_byte(autojump_clock: object) -> None:
+    statement = (
+        b'{ "_type":"https://in-toto.io/Statement/v1","subject":[{"name":"a","digest":'
+        b'{"sha256":"' + b"ab" * 32 + b'"}}],"predicateType":"https://t","predicate":{}}'
+    )
+    async with lab() as it:
+        reply = await it.peer.ask("attest", {}, {"statement": statement})
+
+        assert it.house.asked[0].statement == statement
+        assert reply.body["predicate_type"] == "https://t"
+
+
+async def test_predicate_becomes_a_statement(autojump_clock: object) -> None:
+    async with lab() as it:
+        subjects = [{"name": "a", "alg": "sha256", "value": bytes(32)}]
+        reply = await it.peer.ask(
+            "attest",
+            {"predicate_type": "https://p", "subjects": subjects},
+            {"predicate": b'{"x": 1.50}'},
+        )
+
+        assert b'"predicate":{"x": 1.50}' in it.house.asked[0].statement
+        assert reply.body["predicate_type"] == "https://p"
+
+
+async def test_predicate_that_is_no_json(autojump_clock: object) -> None:
+    async with lab() as it:
+        subjects = [{"name": "a", "alg": "sha256", "value": bytes(32)}]
+        body = {"predicate_type": "https://p", "subjects": subjects}
+        failure = await it.peer.ask("attest", body, {"predicate": b"{"})
+
+        assert failure.error.code == "invalid_input"
+
+
+async def test_verify_by_identity(autojump_clock: object) -> None:
+    async with lab() as it:
+        body = {**VERIFY, "options": {"tlog_threshold": 2}, "predicate_type": "https://t"}
+        reply = await it.peer.ask("verify", body, {"bundle": b"{}"})
+        (request,) = it.house.asked
+
+        assert reply.body["identity"] == "me@example.com"
+        assert reply.body["digest"] == {"alg": "sha256", "value": b"\x01" * 32}
+        assert reply.body["scts"] == [{"log": "https://ct", "time": EPOCH}]
+        assert reply.attachments == {}
+        assert request.accepted[0].issuer_regexp == "https://.*"
+        assert (request.options.tlog_threshold, request.predicate_type) == (2, "https://t")
+        assert request.key is None
+
+
+async def test_verify_by_key(autojump_clock: object) -> None:
+    async with lab() as it:
+        it.house.key_only = True
+        body = {"digests": {"sha256": bytes(32)}}
+        reply = await it.peer.ask("verify", body, {"bundle": b"{}", "key": b"PEM"})
+
+        assert it.house.asked[0].key == b"PEM"
+        assert (reply.body["key_sha256"], reply.body["predicate_type"]) == ("ab", "https://t")
+        assert "identity" not in reply.body
+        assert reply.attachments == {"statement": b"{}"}
+
+
+async def test_unknown_file_and_the_second_try(autojump_clock: object) -> None:
+    async with lab() as it:
+        body = {**VERIFY, "where": {"trusted_root": SHA}}
+        failure = await it.peer.ask("verify", body, {"bundle": b"{}"})
+        second = await it.peer.ask("verify", body, {"bundle": b"{}", "trusted_root": ROOT})
+        third = await it.peer.ask("verify", body, {"bundle": b"{}"})
+
+        assert (failure.error.code, failure.error.details) == (
+            "unknown_file",
+            {"name": "trusted_root"},
+        )
+        assert isinstance(second, Reply)
+        assert isinstance(third, Reply)
+
+
+async def test_whoami(autojump_clock: object) -> None:
+    async with lab() as it:
+        reply = await it.peer.ask("whoami", {}, {"identity_token": b"t"})
+
+        assert reply.body["identities"][0]["expires"] == EPOCH
+        assert it.house.asked[0][2].reveal() == "t"
+
+
+async def test_trust_status_and_refresh(autojump_clock: object) -> None:
+    async with lab() as it:
+        everything = await it.peer.ask("trust_status")
+        one = await it.peer.ask("trust_status", {"instance": "corp"})
+        unknown = await it.peer.ask("trust_status", {"instance": "x"})
+        await it.peer.ask("trust_refresh")
+        await it.peer.ask("trust_refresh", {"instance": "corp"})
+
+        assert [found["name"] for found in everything.body["instances"]] == ["public", "corp"]
+        assert one.body["instances"] == [
+            {
+                "name": "corp",
+                "source": "files",
+                "url": "/f",
+                "state": "unavailable",
+                "error": "no file",
+            }
+        ]
+        assert unknown.error.code == "unknown_instance"
+        assert it.trust.refreshed == ["public", "corp"]
+
+
+async def test_ledger(autojump_clock: object) -> None:
+    async with lab() as it:
+        reply = await it.peer.ask("ledger", {"limit": 5})
+
+        assert it.house.asked == [5]
+        assert reply.body["records"] == 2
+        assert reply.attachments == {"records": b'{"n":1}\n{"n":2}\n'}
+
+
+async def test_ledger_keeps_the_newest_of_too_many(autojump_clock: object) -> None:
+    async with lab() as it:
+        big = b"x" * (MAX_LEDGER_BYTES // 3) + b"\n"
+        it.house.records = (b"oldest\n", big, big, b"newest\n", big)
+        reply = await it.peer.ask("ledger")
+
+        assert reply.body["records"] == 3
+        assert b"oldest" not in reply.attachments["records"]
+        assert b"newest" in reply.attachments["records"]
+
+
+async def test_reload(autojump_clock: object) -> None:
+    async with lab() as it:
+        good = await it.peer.ask("reload")
+        it.daemon.problem = SettingsError("f", 3, "reuse", "is wrong")
+        bad = await it.peer.ask("reload")
+
+        assert isinstance(good, Reply)
+        assert (bad.error.code, bad.error.message) == ("invalid_input", "f:3: reuse: is wrong")
+        assert it.daemon.reloads == 2
