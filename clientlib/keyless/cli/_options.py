@@ -6,6 +6,9 @@ The numbers are in daemon/doc/decisions/0002-client-start.md. Pure: no I/O, no e
 """
 
 
+HELP_COLUMN = 34  # where the explanation of an option begins
+
+
 class UsageError(Exception):
     """The command line cannot be understood; the text says which word and why."""
 
@@ -158,6 +161,8 @@ def usage_text(
                 continue
             names = ", ".join(option.names)
             left = f"  {names} {option.metavar}".rstrip()
-            gap = " " * max(2, 34 - len(left))
-            lines.append(f"{left}{gap}{option.help}".rstrip())
+            if len(left) > HELP_COLUMN - 2:
+                lines.append(left)
+                left = ""
+            lines.append(f"{left:{HELP_COLUMN}}{option.help}".rstrip())
     return "\n".join(lines) + "\n"
