@@ -154,7 +154,7 @@ class _Demo:
         self._say(f"\nDone in {seconds:.1f} s; the local Sigstore and the daemon are stopped.")
         self._say(f"The bundle lies in {bundle}\nIt needs neither of them any more:\n")
         self._say(
-            f"  keyless verify --trusted-root {trust} \\\n"
+            f"  {_own_name()} verify --trusted-root {trust} \\\n"
             f"    --certificate-identity {signed.identity} \\\n"
             f"    --certificate-oidc-issuer {issuer} {copy}"
         )
@@ -229,6 +229,12 @@ class _Demo:
                 os.unlink(os.path.join(self._home, name))
         if not os.listdir(self._home):
             os.rmdir(self._home)
+
+
+def _own_name() -> str:
+    """Return how this program was called, so that the shown command can be pasted."""
+    called = sys.argv[0]
+    return called if os.path.basename(called) == "keyless" else "keyless"
 
 
 def _read_within(fd: int, seconds: float) -> bytes:
