@@ -7,6 +7,7 @@ from keyless.cli._inputs import (
     digest_argument,
     identity_token,
     read_file,
+    reuse_of,
     where_of,
     write_file,
 )
@@ -78,7 +79,7 @@ def run(command: str, argv: "list[str]") -> int:
             **content,
             where=where_of(options, os.environ),
             identity_token=identity_token(options.text("identity_token"), os.environ),
-            reuse=options.text("reuse"),
+            reuse=reuse_of(options),
             idempotency_key=options.text("idempotency_key"),
         )
     write_file(output, result.bundle)

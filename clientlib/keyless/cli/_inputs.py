@@ -3,7 +3,7 @@
 import os
 import sys
 
-from keyless.cli._options import Option, Options
+from keyless.cli._options import Option, Options, UsageError
 from keyless.errors import KeylessError
 
 TYPE_CHECKING = False
@@ -113,19 +113,41 @@ def identity_token(given: "str | None", environ: "Mapping[str, str]") -> "str | 
         KeylessError: ``file_error``, or ``token_malformed`` for an empty one.
     """
     source = "--identity-token"
-    if given is None:
-        for source in ("SIGSTORE_ID_TOKEN", "SIGSTORE_IDENTITY_TOKEN"):
-            if environ.get(source, "").strip():
-                return environ[source].strip()
-        return None
-    if _looks_like_token(given):
-        token = given.strip()
+    if given is not None:
+        token = given.strip() if _looks_like_token(given) else _token_file(given)
     else:
-        raw = read_file(given, what=source, limit=MAX_TOKEN)
-        token = raw.decode("ascii", "replace").strip()
-    if not token:
-        raise KeylessError("token_malformed", f"{source} is empty")
+        for source in ("SIGSTORE_ID_TOKEN", "SIGSTORE_IDENTITY_TOKEN"):
+            token = environ.get(source, "").strip()
+            if token:
+                break
+        else:
+            return None
+    if not token or not token.isascii():
+        problem = "holds no token" if token else "is empty"
+        raise KeylessError("token_malformed", f"{source} {problem}")
     return token
+
+
+def _token_file(path: str) -> str:
+    if path.startswith("eyJ") and not os.path.exists(path):
+        # Part of a token, most likely: it must not be shown.
+        raise KeylessError(
+            "token_malformed", "--identity-token is neither a token nor the path of a file"
+        )
+    raw = read_file(path, what="--identity-token", limit=MAX_TOKEN)
+    return raw.decode("utf-8", "replace").strip()
+
+
+def reuse_of(options: Options) -> "str | None":
+    """Return what ``--reuse`` asks for, or None to leave it to the daemon's settings.
+
+    Raises:
+        UsageError: it is none of the two.
+    """
+    reuse = options.text("reuse")
+    if reuse not in (None, "window", "never"):
+        raise UsageError(f"--reuse takes window or never, not {reuse}")
+    return reuse
 
 
 def _looks_like_token(text: str) -> bool:

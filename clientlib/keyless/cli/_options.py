@@ -5,7 +5,6 @@ interpreter needs to start, and the client's whole point is to be a small multip
 The numbers are in daemon/doc/decisions/0002-client-start.md. Pure: no I/O, no exit.
 """
 
-
 HELP_COLUMN = 34  # where the explanation of an option begins
 
 

@@ -148,7 +148,7 @@ def complain(error: "KeylessError", *, about: str = "") -> None:
     for name in ("wanted", "found"):
         fact = error.details.get(name)
         if fact is not None:
-            err(f"  {name + ':':7}{shown(str(fact))}")
+            err(f"  {name + ':':8}{shown(str(fact))}")
     if error.hint is not None:
         err(f"  {shown(error.hint)}")
     elif error.retry_after_ms is not None:

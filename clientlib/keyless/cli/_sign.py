@@ -2,7 +2,14 @@
 
 import os
 
-from keyless.cli._inputs import WHERE, digest_argument, identity_token, where_of, write_file
+from keyless.cli._inputs import (
+    WHERE,
+    digest_argument,
+    identity_token,
+    reuse_of,
+    where_of,
+    write_file,
+)
 from keyless.cli._options import Option, Options, UsageError
 from keyless.cli._output import (
     OK,
@@ -142,7 +149,7 @@ def _results(
     client: "Client", jobs: "list[_Job]", options: Options, where: "Where", token: "str | None"
 ) -> "Iterable[tuple[int, SignResult | KeylessError]]":
     artifacts = [job.artifact for job in jobs]
-    reuse = options.text("reuse")
+    reuse = reuse_of(options)
     algorithm = options.text("algorithm") or "sha256"
     if algorithm not in ("sha256", "sha384", "sha512"):
         raise UsageError(f"--algorithm takes sha256, sha384 or sha512, not {algorithm}")
@@ -174,7 +181,7 @@ def _sign_batch(
         [(job.name, job.artifact) for job in jobs],
         where=where,
         identity_token=token,
-        reuse=options.text("reuse"),
+        reuse=reuse_of(options),
         idempotency_key=options.text("idempotency_key"),
     )
     write_file(output, result.bundle)

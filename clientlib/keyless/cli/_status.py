@@ -109,7 +109,9 @@ _MAX_RECORDS = 10_000
 
 
 def _ledger(options: Options) -> int:
-    text = options.text("limit") or "20"
+    text = options.text("limit")
+    if text is None:
+        text = "20"
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= _MAX_RECORDS:
         raise UsageError(f"--limit takes a number from 1 to {_MAX_RECORDS}, not {text}")
     with client_of(options) as client:

@@ -5,6 +5,7 @@ import os
 from keyless.cli._inputs import WHERE, digest_argument, read_file, where_of
 from keyless.cli._options import Option, Options, UsageError
 from keyless.cli._output import (
+    FAILED,
     OK,
     Progress,
     complain,
@@ -104,7 +105,9 @@ def run(command: str, argv: "list[str]") -> int:
                 progress.step()
                 progress.close()
                 if isinstance(result, KeylessError):
-                    worst = worst or exit_code(result)
+                    code = exit_code(result)
+                    # That one was refused outranks whatever became of the others.
+                    worst = code if code == FAILED else worst or code
                     _report_error(name, result, options)
                 else:
                     _report(name, result, options)
@@ -173,12 +176,13 @@ def _extensions(options: Options) -> "dict[str, str]":
     return wanted
 
 
-def _thresholds(options: Options) -> Thresholds:
-    return Thresholds(
-        tlogs=_count(options, "tlog_threshold"),
-        times=_count(options, "timestamp_threshold"),
-        scts=_count(options, "sct_threshold"),
-    )
+def _thresholds(options: Options) -> "Thresholds | None":
+    tlogs = _count(options, "tlog_threshold")
+    times = _count(options, "timestamp_threshold")
+    scts = _count(options, "sct_threshold")
+    if tlogs is times is scts is None:
+        return None
+    return Thresholds(tlogs=tlogs, times=times, scts=scts)
 
 
 def _count(options: Options, key: str) -> "int | None":

@@ -1,0 +1,226 @@
+"""What commands are given: which instance, which token, from where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from fakedaemon import FakeDaemon
+
+Run = Callable[..., object]
+TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2ln-_A"
+ARTIFACT = ["--bundle", "out", "sha256:" + "ab" * 32]
+
+
+@pytest.fixture(autouse=True)
+def files(folder: Path) -> None:
+    (folder / "root").write_bytes(b"a trusted root")
+    (folder / "config").write_bytes(b"a signing config")
+    (folder / "both").write_bytes(b"both of them")
+
+
+def where(keyless: Run, daemon: FakeDaemon, *words: str) -> dict[str, object] | None:
+    done = keyless("sign", *words, *ARTIFACT)
+    assert (done.code, done.err) == (0, "")
+    found: dict[str, object] | None = daemon.requests[-1].body.get("where")
+    return found
+
+
+def digest(text: bytes) -> bytes:
+    return sha256(text).digest()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], None),
+        (["--instance", "sandbox"], {"instance": "sandbox"}),
+        (["--staging"], {"instance": "staging"}),
+        (["--staging", "--instance", "staging"], {"instance": "staging"}),
+        (["--trusted-root", "root"], {"trusted_root": digest(b"a trusted root")}),
+        (
+            ["--trusted-root", "root", "--signing-config", "config"],
+            {
+                "trusted_root": digest(b"a trusted root"),
+                "signing_config": digest(b"a signing config"),
+            },
+        ),
+        (
+            ["--instance", "sandbox", "--signing-config", "config"],
+            {"instance": "sandbox", "signing_config": digest(b"a signing config")},
+        ),
+        (["--trust-config", "both"], {"trust_config": digest(b"both of them")}),
+        (
+            ["--fulcio-url", "f", "--rekor-url", "r", "--oidc-issuer", "o"],
+            {"fulcio_url": "f", "rekor_url": "r", "oidc_issuer": "o"},
+        ),
+        (
+            ["--instance", "a", "--timestamp-server-url", "t"],
+            {"instance": "a", "timestamp_server_url": "t"},
+        ),
+    ],
+)
+def test_which_instance(
+    keyless: Run, daemon: FakeDaemon, words: list[str], expected: dict[str, object] | None
+) -> None:
+    assert where(keyless, daemon, *words) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--staging", "--instance", "public"], "--staging and --instance public exclude"),
+        (["--instance", "a", "--trusted-root", "root"], "--instance and a trust root file exclude"),
+        (["--instance", "a", "--trust-config", "both"], "--instance and a trust root file exclude"),
+        (["--trust-config", "both", "--trusted-root", "root"], "--trust-config holds both"),
+        (["--trust-config", "both", "--signing-config", "config"], "--trust-config holds both"),
+        (["--signing-config", "config"], "--signing-config needs --trusted-root or --instance"),
+    ],
+)
+def test_what_excludes_each_other(
+    keyless: Run, daemon: FakeDaemon, words: list[str], says: str
+) -> None:
+    done = keyless("sign", *words, *ARTIFACT)
+    assert done.code == 2
+    assert says in done.err
+    assert daemon.requests == []
+
+
+def test_the_environment_names_an_instance(
+    keyless: Run, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEYLESS_INSTANCE", "sandbox")
+    monkeypatch.setenv("KEYLESS_TRUST_CONFIG", "both")
+    assert where(keyless, daemon) == {"instance": "sandbox"}
+    assert where(keyless, daemon, "--instance", "own") == {"instance": "own"}
+    root = {"trusted_root": digest(b"a trusted root")}
+    assert where(keyless, daemon, "--trusted-root", "root") == root
+    monkeypatch.setenv("KEYLESS_INSTANCE", "")
+    assert where(keyless, daemon) == {"trust_config": digest(b"both of them")}
+
+
+@pytest.mark.parametrize("option", ["--trusted-root", "--trust-config"])
+def test_a_trust_file_that_is_missing(keyless: Run, daemon: FakeDaemon, option: str) -> None:
+    done = keyless("sign", option, "gone", *ARTIFACT)
+    assert done.code == 6
+    assert f"{option}: cannot read gone: No such file or directory" in done.err
+    assert daemon.requests == []
+
+
+def test_a_trust_file_that_is_too_large(keyless: Run, daemon: FakeDaemon, folder: Path) -> None:
+    with (folder / "huge").open("wb") as file:
+        file.truncate((16 << 20) + 1)
+    done = keyless("sign", "--trusted-root", "huge", *ARTIFACT)
+    assert done.code == 2
+    assert "huge is larger than 16777216 bytes" in done.err
+    assert daemon.requests == []
+
+
+# --- the identity token -------------------------------------------------------------------------
+
+
+def token(keyless: Run, daemon: FakeDaemon, *words: str) -> bytes | None:
+    done = keyless("sign", *words, *ARTIFACT)
+    assert done.code == 0, done.err
+    found: bytes | None = daemon.requests[-1].attachments.get("identity_token")
+    return found
+
+
+def test_the_token_itself(keyless: Run, daemon: FakeDaemon) -> None:
+    assert token(keyless, daemon, "--identity-token", f" {TOKEN}\n") == TOKEN.encode()
+
+
+def test_the_token_in_a_file(keyless: Run, daemon: FakeDaemon, folder: Path) -> None:
+    (folder / "token.txt").write_text(f"{TOKEN}\n")
+    assert token(keyless, daemon, "--identity-token", "token.txt") == TOKEN.encode()
+
+
+def test_the_token_on_standard_input(keyless: Run, daemon: FakeDaemon, folder: Path) -> None:
+    (folder / "token.txt").write_text(f"{TOKEN}\n")
+    saved = os.dup(0)
+    source = os.open("token.txt", os.O_RDONLY)
+    try:
+        os.dup2(source, 0)
+        assert token(keyless, daemon, "--identity-token", "-") == TOKEN.encode()
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
+        os.close(source)
+
+
+def test_the_token_of_the_environment(
+    keyless: Run, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert token(keyless, daemon) is None
+    monkeypatch.setenv("SIGSTORE_IDENTITY_TOKEN", "second")
+    assert token(keyless, daemon) == b"second"
+    monkeypatch.setenv("SIGSTORE_ID_TOKEN", "  first\n")
+    assert token(keyless, daemon) == b"first"
+    assert token(keyless, daemon, "--identity-token", TOKEN) == TOKEN.encode()
+    monkeypatch.setenv("SIGSTORE_ID_TOKEN", "  ")
+    assert token(keyless, daemon) == b"second"
+
+
+def test_a_token_of_the_environment_that_is_none(
+    keyless: Run, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGSTORE_ID_TOKEN", "\udcff")
+    done = keyless("sign", *ARTIFACT)
+    assert done.code == 4
+    assert "SIGSTORE_ID_TOKEN holds no token" in done.err
+    assert daemon.requests == []
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "says"),
+    [
+        (b"", 4, "--identity-token is empty"),
+        (b"  \n", 4, "--identity-token is empty"),
+        (b"\xff\xfe", 4, "--identity-token holds no token"),
+        (b"x" * 65_537, 2, "token.txt is larger than 65536 bytes"),
+    ],
+)
+def test_a_file_that_holds_no_token(
+    keyless: Run, daemon: FakeDaemon, folder: Path, content: bytes, code: int, says: str
+) -> None:
+    (folder / "token.txt").write_bytes(content)
+    done = keyless("sign", "--identity-token", "token.txt", *ARTIFACT)
+    assert done.code == code
+    assert says in done.err
+    assert daemon.requests == []
+
+
+def test_a_token_is_never_shown_when_it_is_taken_for_a_path(
+    keyless: Run, daemon: FakeDaemon
+) -> None:
+    """A token with a part missing is read as a path; that it is none must not print it."""
+    broken = TOKEN.rpartition(".")[0]
+    done = keyless("sign", "--identity-token", broken, *ARTIFACT, "--json")
+    assert done.code == 4
+    assert broken not in done.out + done.err
+    assert daemon.requests == []
+
+
+def test_a_missing_token_file_is_named(keyless: Run, daemon: FakeDaemon) -> None:
+    done = keyless("sign", "--identity-token", "token.txt", *ARTIFACT)
+    assert done.code == 6
+    assert "--identity-token: cannot read token.txt: No such file" in done.err
+    assert daemon.requests == []
+
+
+def test_standard_input_is_signed_once_read(keyless: Run, daemon: FakeDaemon, folder: Path) -> None:
+    (folder / "data").write_bytes(b"data")
+    saved = os.dup(0)
+    source = os.open("data", os.O_RDONLY)
+    try:
+        os.dup2(source, 0)
+        assert keyless("sign", "--bundle", "out", "-").code == 0
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
+        os.close(source)
+    assert daemon.requests[0].body["digest"]["value"] == digest(b"data")

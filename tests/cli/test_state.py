@@ -1,0 +1,201 @@
+"""`status`, `whoami`, `ledger`, `trust` and `instance`: what is shown of what the daemon says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from fakedaemon import FakeDaemon
+from keyless.cli._text import moment, span
+from keyless.wire import Reply, Request
+
+Run = Callable[..., object]
+
+STATUS = {
+    "version": "0.1.0",
+    "pid": 42,
+    "started": 1_800_000_000,
+    "uptime_seconds": 7200,
+    "socket": "/run/s",
+    "requests": {"verify": {"ok": 3, "failed": 1}, "sign": {"ok": 2, "failed": 0}},
+    "connections": 1,
+    "default_instance": "public",
+    "reuse": "window",
+    "instances": [{"name": "public", "state": "fresh"}],
+    "slots": [
+        {
+            "identity": "me\x1b[2J",
+            "issuer": "https://i",
+            "instance": "public",
+            "not_after": 0,
+            "signatures": 5,
+        }
+    ],
+}
+INSTANCES = [
+    {
+        "name": "public",
+        "source": "tuf",
+        "url": "https://tuf",
+        "state": "fresh",
+        "version": "14",
+        "fetched": 0,
+        "expires": 1_800_000_000,
+    },
+    {"name": "own", "source": "files", "state": "broken", "error": "no\x9bfile"},
+]
+RECORDS = [{"ts": "2026-01-01T00:00:00Z", "op": "sign", "name": "a\nb", "share": 0.5}]
+
+
+@pytest.fixture
+def daemon(serve: Run) -> FakeDaemon:
+    def answers(request: Request) -> Reply:
+        if request.op == "status":
+            return Reply(request.id, STATUS)
+        if request.op == "whoami":
+            one = {"identity": "me\u202e", "issuer": "https://i", "source": "token", "expires": 0}
+            known = [] if "identity_token" not in request.attachments else [one]
+            return Reply(request.id, {"identities": known})
+        if request.op == "ledger":
+            lines = "".join(json.dumps(record) + "\n" for record in RECORDS).encode()
+            return Reply(request.id, {"records": len(RECORDS)}, {"records": lines})
+        wanted = request.body.get("instance")
+        chosen = [row for row in INSTANCES if wanted in (None, row["name"])]
+        return Reply(request.id, {"instances": chosen})
+
+    return serve(answers)
+
+
+@pytest.mark.usefixtures("daemon")
+def test_the_status_of_the_daemon(keyless: Run) -> None:
+    done = keyless("status")
+    assert done.code == 0
+    assert done.out.splitlines() == [
+        "keylessd 0.1.0, process 42, up 2 h",
+        "  socket       /run/s",
+        "  instance     public (default); certificates: window",
+        "  trust        public: fresh",
+        "  key          me\\x1b[2J (https://i) at public: 5 signatures, 0 s left",
+        "  requests     sign 2 ok, 0 failed; verify 3 ok, 1 failed",
+    ]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_the_status_as_json_is_all_that_was_said(keyless: Run) -> None:
+    assert keyless("status", "--json").object == STATUS
+
+
+def test_whoami(keyless: Run, daemon: FakeDaemon) -> None:
+    done = keyless("whoami", "--identity-token", "eyJ.e30.x", "--instance", "own")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "me\\u202e (https://i), from token, until 1970-01-01 00:00:00Z\n"
+    (request,) = daemon.requests
+    assert request.attachments == {"identity_token": b"eyJ.e30.x"}
+    assert request.body == {"where": {"instance": "own"}}
+    assert keyless("whoami", "--json", "--identity-token", "eyJ.e30.x").object == {
+        "identity": "me\u202e",
+        "issuer": "https://i",
+        "source": "token",
+        "expires": 0,
+    }
+
+
+@pytest.mark.usefixtures("daemon")
+def test_whoami_of_nobody(keyless: Run) -> None:
+    done = keyless("whoami")
+    assert (done.code, done.out) == (4, "")
+    assert "nobody: give a token" in done.err
+
+
+def test_the_ledger(keyless: Run, daemon: FakeDaemon) -> None:
+    done = keyless("ledger")
+    assert done.code == 0
+    assert done.out == "2026-01-01T00:00:00Z op=sign name=a\\nb share=0.5\n"
+    assert keyless("ledger", "-n", "7", "--json").object == RECORDS[0]
+    assert [request.body for request in daemon.requests] == [{"limit": 20}, {"limit": 7}]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "ten", "10001", "1e3", ""])
+def test_a_limit_is_a_number(keyless: Run, daemon: FakeDaemon, limit: str) -> None:
+    done = keyless("ledger", f"--limit={limit}")
+    assert done.code == 2
+    assert "--limit takes a number from 1 to 10000" in done.err
+    assert daemon.requests == []
+
+
+@pytest.mark.parametrize("words", [["trust"], ["trust", "status"], ["instance"]])
+def test_the_trust_roots_in_force(keyless: Run, daemon: FakeDaemon, words: list[str]) -> None:
+    done = keyless(*words)
+    assert done.code == 0
+    first, second = done.out.splitlines()
+    assert first.startswith("public: fresh, version 14, fetched ")
+    assert first.endswith(" ago, good until 2027-01-15 08:00:00Z")
+    assert second == "own: broken, last error: no\\x9bfile"
+    assert [request.op for request in daemon.requests] == ["trust_status"]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_the_trust_roots_as_json(keyless: Run) -> None:
+    assert keyless("trust", "--json").objects == INSTANCES
+
+
+def test_a_refresh_of_one(keyless: Run, daemon: FakeDaemon) -> None:
+    assert keyless("trust", "refresh", "public").code == 0
+    assert daemon.requests[0].op == "trust_refresh"
+    assert daemon.requests[0].body == {"instance": "public"}
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_refresh_that_failed_for_one_may_be_tried_again(keyless: Run) -> None:
+    assert keyless("trust", "refresh").code == 5
+    assert keyless("trust", "status").code == 0
+
+
+@pytest.mark.usefixtures("daemon")
+def test_one_instance_in_detail(keyless: Run) -> None:
+    done = keyless("instance", "show", "own")
+    assert sorted(done.out.splitlines()) == [
+        "error:    no\\x9bfile",
+        "name:     own",
+        "source:   files",
+        "state:    broken",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["trust", "refersh"], "there is no `trust refersh`; there is status and refresh"),
+        (["trust", "status", "a", "b"], "unexpected argument b"),
+        (["instance", "list", "a"], "unexpected argument a"),
+        (["instance", "show"], "name the instance to show"),
+        (["whoami", "me"], "unexpected argument me"),
+        (["ledger", "all"], "unexpected argument all"),
+    ],
+)
+def test_mistakes_are_named(keyless: Run, daemon: FakeDaemon, words: list[str], says: str) -> None:
+    done = keyless(*words)
+    assert (done.code, done.out) == (2, "")
+    assert says in done.err
+    assert daemon.requests == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7199, "119 min"),
+        (7200, "2 h"),
+        (172_800, "2 d"),
+    ],
+)
+def test_spans(seconds: int, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_moments() -> None:
+    assert moment(1_769_903_999) == "2026-01-31 23:59:59Z"
