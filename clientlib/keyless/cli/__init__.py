@@ -60,6 +60,26 @@ def main(argv: "list[str] | None" = None) -> int:
         argv: The words after the program's name; those of the process if None.
     """
     words = sys.argv[1:] if argv is None else argv
+    try:
+        return _answer(words)
+    except BrokenPipeError:
+        return GONE
+    except OSError as exc:
+        # Standard output, as a rule: what else is read or written says so in its own words.
+        from keyless.cli._output import FILE_ERROR, err, shown
+
+        reason = exc.strerror or type(exc).__name__
+        err(f"keyless: {reason}" + (f": {shown(str(exc.filename))}" if exc.filename else ""))
+        return FILE_ERROR
+    except KeyboardInterrupt:
+        from keyless.cli._output import INTERRUPTED
+
+        sys.stderr.write("\nkeyless: interrupted\n")
+        return INTERRUPTED
+
+
+def _answer(words: "list[str]") -> int:
+    """Answer what needs no module of a command; run the command otherwise."""
     if words[:1] in (["--version"], ["-V"], ["version"]):
         sys.stdout.write(f"keyless {__version__}\n")
         return 0
@@ -71,15 +91,7 @@ def main(argv: "list[str] | None" = None) -> int:
     if not words:
         sys.stderr.write(_overview())
         return 2
-    try:
-        return _run(words)
-    except BrokenPipeError:
-        return GONE
-    except KeyboardInterrupt:
-        from keyless.cli._output import INTERRUPTED
-
-        sys.stderr.write("\nkeyless: interrupted\n")
-        return INTERRUPTED
+    return _run(words)
 
 
 def _run(words: "list[str]") -> int:
