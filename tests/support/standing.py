@@ -76,6 +76,7 @@ class Standing:
         self.urls: dict[str, str] = {}
         self._sandbox: subprocess.Popen[bytes] | None = None
         self._daemons: set[int] = set()
+        self._http = httpx.Client(trust_env=False, verify=False, timeout=PATIENCE)
 
     def close(self) -> None:
         """End whatever was started here."""
@@ -84,6 +85,7 @@ class Standing:
             with suppress(ProcessLookupError):
                 self._sandbox.kill()
             self._sandbox.wait(PATIENCE)
+        self._http.close()
 
     # --- the command --------------------------------------------------------------------------
 
@@ -189,17 +191,17 @@ class Standing:
 
     def fault(self, service: str, **rule: object) -> None:
         """Make a service fail; see keylessd.sandbox.faults_app for the rules."""
-        reply = httpx.post(f"{self.origin(service)}/_faults", json=rule)
+        reply = self._http.post(f"{self.origin(service)}/_faults", json=rule)
         assert reply.status_code == 201, reply.text
 
     def heal(self) -> None:
         """End all faults."""
         for service in ("fulcio", "rekor_v1", "rekor_v2", "tsa", "ctlog", "tuf"):
-            httpx.delete(f"{self.origin(service)}/_faults").raise_for_status()
+            self._http.delete(f"{self.origin(service)}/_faults").raise_for_status()
 
     def asked(self, service: str) -> int:
         """Return how many requests a service has seen since it was healed."""
-        found = httpx.get(f"{self.origin(service)}/_faults").json()
+        found = self._http.get(f"{self.origin(service)}/_faults").json()
         return int(found["requests"])
 
     def origin(self, service: str) -> str:
@@ -210,10 +212,21 @@ class Standing:
 
     def counts(self) -> Counts:
         """Return the sizes of the logs."""
-        certificates = httpx.get(f"{self.origin('ctlog')}/ct/v1/get-sth").json()["tree_size"]
-        v1 = httpx.get(f"{self.origin('rekor_v1')}/api/v1/log").json()["treeSize"]
-        v2 = httpx.get(f"{self.origin('rekor_v2')}/api/v2/checkpoint").text.splitlines()[1]
+        certificates = self._http.get(f"{self.origin('ctlog')}/ct/v1/get-sth").json()["tree_size"]
+        v1 = self._http.get(f"{self.origin('rekor_v1')}/api/v1/log").json()["treeSize"]
+        v2 = self._http.get(f"{self.origin('rekor_v2')}/api/v2/checkpoint").text.splitlines()[1]
         return Counts(int(certificates), int(v1), int(v2))
+
+    def where(self, version: str) -> tuple[str | Path, ...]:
+        """Return options that make a command write to the log of this version alone."""
+        config = json.loads((self.sandbox_directory / "signing_config.json").read_bytes())
+        service = {**config["rekorTlogUrls"][0], "url": self.urls[f"rekor_{version}_url"]}
+        service["majorApiVersion"] = int(version[1])
+        config |= {"rekorTlogUrls": [service], "rekorTlogConfig": {"selector": "ANY"}}
+        path = self.directory / f"signing_config-{version}.json"
+        path.write_text(json.dumps(config))
+        root = self.sandbox_directory / "trusted_root.json"
+        return "--trusted-root", root, "--signing-config", path
 
     # --- the daemon ---------------------------------------------------------------------------
 

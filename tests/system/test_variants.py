@@ -58,21 +58,14 @@ def test_both_logs_by_stated_signing_configuration(
 ) -> None:
     for version in ("v1", "v2"):
         (path,) = house.files(1, stem=f"stated-{version}-")
-        config = json.loads((house.sandbox_directory / "signing_config.json").read_bytes())
-        service = {**config["rekorTlogUrls"][0], "url": house.urls[f"rekor_{version}_url"]}
-        service["majorApiVersion"] = int(version[1])
-        config |= {"rekorTlogUrls": [service], "rekorTlogConfig": {"selector": "ANY"}}
-        stated = house.work / "signing_config.json"
-        stated.write_text(json.dumps(config))
-        root = house.sandbox_directory / "trusted_root.json"
         before = house.counts()
 
-        signed = house.keyless("sign", "--trusted-root", root, "--signing-config", stated, path)
+        signed = house.keyless("sign", *house.where(version), path)
 
         assert signed.returncode == 0, signed.stderr
         new = house.counts().since(before)
         assert (new.v1, new.v2) == ((1, 0) if version == "v1" else (0, 1))
-        assert house.verify("--trusted-root", root, path).returncode == 0
+        assert house.verify(*house.where(version)[:2], path).returncode == 0
         independent.verify(path)
 
 
