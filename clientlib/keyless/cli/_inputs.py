@@ -193,7 +193,8 @@ def write_file(path: str, content: bytes) -> None:
     if path == "-":
         _write_out(content)
         return
-    partial = f"{path}.{os.getpid()}.tmp"
+    # Random, not the process id: in containers that repeats, and a command may have been killed.
+    partial = f"{path}.{os.urandom(6).hex()}.tmp"
     try:
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
