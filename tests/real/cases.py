@@ -1,0 +1,115 @@
+"""What a judge is shown: one good bundle, and everything that must be refused in its place."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.real import matrix, tamper
+from tests.real.clients import Expected
+
+Refusal = Callable[[Path, Path, Expected], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A bundle and what it is about.
+
+    Attributes:
+        row: What it is, for the table.
+        artifact: The file.
+        bundle: The bundle, as a file.
+        other: Another bundle of the same kind by the same signer, for swapping parts.
+        who: The signer; None if a managed key signed.
+        attestation: Whether it is an envelope.
+    """
+
+    row: str
+    artifact: Path
+    bundle: Path
+    other: Path
+    who: Expected
+    attestation: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One question to a judge."""
+
+    name: str
+    bundle: Path
+    artifact: Path
+    who: Expected
+
+
+def cases(made: Made, folder: Path, *, managed: bool = False) -> Iterator[Case]:
+    """Yield the good case, then one for each thing that can be wrong by itself."""
+    folder.mkdir(exist_ok=True)
+    good = Case("good", made.bundle, made.artifact, made.who)
+    yield good
+    changed = folder / "changed"
+    changed.write_bytes(made.artifact.read_bytes() + b"!")
+    yield replace(good, name="artifact", artifact=changed)
+    if not managed:
+        yield replace(
+            good, name="identity", who=replace(made.who, identity="x" + made.who.identity)
+        )
+        yield replace(good, name="issuer", who=replace(made.who, issuer=made.who.issuer + "/x"))
+    bundle, other = (json.loads(path.read_text()) for path in (made.bundle, made.other))
+    for name, damaged in {**tamper.damages(bundle), **_swaps(bundle, other)}.items():
+        path = folder / f"{name.replace(' ', '-')}.json"
+        path.write_text(json.dumps(damaged))
+        yield replace(good, name=name, bundle=path)
+
+
+def _swaps(bundle: tamper.Bundle, other: tamper.Bundle) -> dict[str, tamper.Bundle]:
+    """Return the bundle with a part of the other one: genuine, and not its own."""
+    made = {}
+    for name, part in (
+        ("other's certificate", "certificate"),
+        ("other's certificate", "x509CertificateChain"),
+        ("other's entry", "tlogEntries"),
+        ("other's timestamp", "timestampVerificationData"),
+    ):
+        found = other["verificationMaterial"].get(part)
+        if found and found != bundle["verificationMaterial"].get(part):
+            made[name] = copy.deepcopy(bundle)
+            made[name]["verificationMaterial"][part] = found
+    return made
+
+
+def judge(
+    made: Made,
+    column: str,
+    refusal: Refusal,
+    folder: Path,
+    *,
+    known: Mapping[tuple[str, str], str],
+    managed: bool = False,
+) -> None:
+    """Put every case to one judge, fill the table, and fail on what is not as it should be.
+
+    Args:
+        made: The good bundle.
+        column: The judge's name.
+        refusal: Asks the judge.
+        folder: Takes the damaged files.
+        known: (row, case) or (``"*"``, case) -> why this judge answers otherwise.
+        managed: A managed key signed, so nobody can be expected wrongly.
+
+    Raises:
+        AssertionError: An unknown exception, or a known one that is none any more.
+    """
+    wrong = []
+    for case in cases(made, folder, managed=managed):
+        words = refusal(case.bundle, case.artifact, case.who)
+        holds = (words is None) == (case.name == "good")
+        excuse = known.get((made.row, case.name), known.get(("*", case.name)))
+        said = None if holds else (words or "accepted")
+        matrix.TABLE.put(made.row, column, case.name, said and f"{column}: {excuse or said}")
+        if holds == (excuse is not None):
+            wrong.append(f"{case.name}: {words or 'accepted'} (known: {excuse})")
+    assert not wrong, f"{column} about {made.row}: {wrong}"

@@ -1,0 +1,118 @@
+"""Brings up the real services once for all tests here; without them the tests skip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.real import matrix, versions
+
+HOW = "python -m tests.real install"
+_absent: list[str] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything in this folder."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.real)
+
+
+def _obstacle() -> str:
+    missing = versions.missing()
+    if missing:
+        return f"the real services are not installed ({', '.join(missing)}); run: {HOW}"
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return "the real services are one stack for one process; run: pytest -m real, without -n"
+    return ""
+
+
+@pytest.fixture(scope="session")
+def stack(pytestconfig: pytest.Config) -> Iterator[object]:
+    """The services, up; skips where they are not installed, unless CI asks for these tests."""
+    text = _obstacle()
+    if text:
+        if os.environ.get("CI") and "real" in pytestconfig.option.markexpr:
+            pytest.fail(text, pytrace=False)
+        _absent[:] = [text]
+        pytest.skip(text)
+    from tests.real.stack import Stack
+
+    one = Stack()
+    try:
+        one.up()
+        yield one
+    finally:
+        one.down()
+
+
+@pytest.fixture(scope="session")
+def house(stack) -> Iterator[object]:
+    """keyless in front of them."""
+    from tests.real.house import RealHouse
+
+    one = RealHouse(stack)
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="session")
+def cosign(stack):
+    from tests.real.clients import Cosign
+
+    return Cosign(stack)
+
+
+@pytest.fixture(scope="session")
+def sigstore_python(stack):
+    pytest.importorskip("sigstore")
+    from tests.real.clients import SigstorePython
+
+    return SigstorePython(stack)
+
+
+@pytest.fixture(scope="session")
+def sigstore_js(stack) -> Iterator[object]:
+    from tests.real.clients import SigstoreJs
+
+    one = SigstoreJs(stack)
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="session")
+def judges(cosign, sigstore_python, sigstore_js) -> dict[str, object]:
+    """The other clients, by name."""
+    return {one.name: one for one in (cosign, sigstore_python, sigstore_js)}
+
+
+@pytest.fixture(scope="session")
+def keyless(house):
+    """keyless as a judge."""
+    from tests.real.house import Keyless
+
+    return Keyless(house)
+
+
+@pytest.fixture(scope="session")
+def primed(house) -> None:
+    """Put something into every log, so that proofs have hashes."""
+    for instance in ("v1", "v2-all"):
+        house.sign(instance, *house.files(2, stem=f"primed-{instance}-"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was found, as a table."""
+    for text in _absent:
+        terminalreporter.write_line(f"skipped: {text}")
+    lines = matrix.TABLE.lines()
+    if lines:
+        terminalreporter.section("real services and clients")
+        for line in lines:
+            terminalreporter.write_line(line)
+        note = matrix.TABLE.keep()
+        if note:
+            terminalreporter.write_line(note)
