@@ -20,6 +20,7 @@ from keyless.wire import (
     Reply,
     Request,
     Welcome,
+    WireError,
 )
 from keylessd.server.limits import MIB, ByteBudget, Holder
 from keylessd.server.session import Progress, Session
@@ -424,6 +425,89 @@ async def test_events_are_sent_only_if_wanted(autojump_clock: object) -> None:
         await it.peer.send("status")
 
         assert isinstance(await it.peer.receive(), Reply)
+
+
+async def test_events_are_told_while_the_work_goes_on(autojump_clock: object) -> None:
+    work = Work()
+    work.waits = True
+    work.events = [("certificate", {}), ("log", {})]
+    async with lab(work) as it:
+        await it.peer.hello()
+        await it.peer.send("sign", {**SIGN, "progress": True})
+
+        with trio.fail_after(1):
+            steps = [(await it.peer.receive()).body["step"] for _ in range(2)]
+        assert steps == ["certificate", "log"]
+        assert work.ended == {}
+
+
+async def test_work_that_outlives_its_request_does_not_speak_for_the_next_of_its_id(
+    autojump_clock: object,
+) -> None:
+    told: list[Progress] = []
+
+    async def keep(request: Request, progress: Progress) -> Reply | Failure:
+        told.append(progress)
+        await trio.sleep(5)
+        return Failure(request.id, WireError("internal", "done"))
+
+    async with lab(keep) as it:  # type: ignore[arg-type]
+        await it.peer.hello()
+        await it.client.send_all(it.peer.wire.send(Request(1, "sign", {**SIGN, "progress": True})))
+        await wait_all_tasks_blocked()
+        await it.client.send_all(it.peer.wire.send(Cancel(1)))
+        assert (await it.peer.receive()).error.code == "cancelled"
+        await it.client.send_all(it.peer.wire.send(Request(1, "sign", {**SIGN, "progress": True})))
+        await wait_all_tasks_blocked()
+        told[0]("late", {})
+        told[1]("own", {})
+
+        assert (await it.peer.receive()).body["step"] == "own"
+
+
+async def test_answers_that_nobody_reads_are_bounded(autojump_clock: object) -> None:
+    budget = ByteBudget(8)
+    large = bytes(MIB)
+
+    async def records(request: Request, progress: Progress) -> Reply | Failure:
+        await trio.lowlevel.checkpoint()
+        return Reply(request.id, {"records": 1}, {"records": large})
+
+    async with lab(records, budget=budget, lockstep=True, max_in_flight=64) as it:  # type: ignore[arg-type]
+        await it.peer.hello()
+        wire = it.peer.wire
+        await it.client.send_all(
+            b"".join(wire.send(Request(n, "ledger", {})) for n in range(1, 41))
+        )
+        await wait_all_tasks_blocked()
+        # Half of the budget is the most that one process gets.
+        assert budget.held <= 4 * MIB
+        answers = [await it.peer.receive() for _ in range(40)]
+        refused = [answer for answer in answers if isinstance(answer, Failure)]
+
+        assert 1 <= sum(isinstance(answer, Reply) for answer in answers) <= 5
+        assert {(answer.error.code, answer.error.retryable) for answer in refused} == {
+            ("busy", True)
+        }
+        await wait_all_tasks_blocked()
+        assert budget.held == 0
+        assert isinstance(await it.peer.ask("ledger"), Reply)
+
+
+async def test_a_failure_that_cannot_be_sent_is_answered_all_the_same(
+    autojump_clock: object,
+) -> None:
+    details: dict[str, str | int] = {f"fact{number}": "\U0001f511" * 2048 for number in range(16)}
+
+    async def fail(request: Request, progress: Progress) -> Reply | Failure:
+        await trio.lowlevel.checkpoint()
+        return Failure(request.id, WireError("invalid_input", "no", details=details))
+
+    async with lab(fail) as it:  # type: ignore[arg-type]
+        await it.peer.hello()
+        failure = await it.peer.ask("status")
+
+        assert failure.error.code == "internal"
 
 
 async def test_reply_that_cannot_be_sent_becomes_internal(autojump_clock: object) -> None:

@@ -6,7 +6,6 @@ Knows the protocol's messages and nothing of what the operations do; ``answer`` 
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -31,6 +30,7 @@ from keyless.wire import (
     WireError,
 )
 from keylessd.log import EventLog, bind
+from keylessd.server.outbox import Outbox
 
 if TYPE_CHECKING:
     from keylessd.server.limits import ByteBudget, Holder
@@ -126,8 +126,7 @@ class Session:
         self._wire = Connection(SERVER, max_in_flight=max_in_flight)
         self._running: dict[int, _Running] = {}
         self._reading = trio.CancelScope()
-        self._writing = trio.Lock()
-        self._outbox: deque[bytes] = deque()
+        self._outbox = Outbox(stream, seconds=timeouts.write)
         self._charged = 0
         self._goodbye: WireError | None = None
         self._greeted = False
@@ -136,7 +135,6 @@ class Session:
         self._last_read = 0
         self._frame_began: float | None = None
         self._idle_since = trio.current_time()
-        self._writes: set[trio.CancelScope] = set()
         self._turns = turns or Turns()
         self.violated = False  # whether the client broke the protocol
         self.useful = False  # whether it made a request
@@ -159,8 +157,7 @@ class Session:
         self._end(WireError("shutting_down", "the daemon is stopping", retryable=True))
         for running in self._running.values():
             running.scope.cancel()
-        for write in self._writes:
-            write.cancel()
+        self._outbox.cut()
 
     async def run(self) -> None:
         """Serve until the end. Raises nothing but Cancelled."""
@@ -242,16 +239,16 @@ class Session:
             running = _Running(trio.CancelScope(deadline=deadline), size)
             self._running[message.id] = running
             self.useful = True
-            requests.start_soon(self._serve, message, running)
+            requests.start_soon(self._serve, message, running, requests)
         elif isinstance(message, BadRequest):
             _log.info("request.refused", op=message.op, code=message.error.code)
             self._put(Failure(message.id, message.error))
             # Written by the reader, outside its turn: who floods waits for its own answers.
             self._flush_soon = True
         elif isinstance(message, Cancel):
-            if (running := self._running.get(message.id)) is not None:  # type: ignore[assignment]
-                running.cancelled = True
-                running.scope.cancel()
+            if (named := self._running.get(message.id)) is not None:
+                named.cancelled = True
+                named.scope.cancel()
         elif isinstance(message, Hello):
             self._greeted = True
             self._idle_since = trio.current_time()
@@ -263,10 +260,18 @@ class Session:
 
     def _charge(self) -> bool:
         """Account for what is held now; False if that is too much."""
-        holds = self._wire.buffered + sum(running.size for running in self._running.values())
-        if not self._budget.change(self._holder, before=self._charged, after=holds):
+        return self._hold(self._held)
+
+    @property
+    def _held(self) -> int:
+        """Bytes of this connection: unread frames, running requests, answers nobody took yet."""
+        running = sum(running.size for running in self._running.values())
+        return self._wire.buffered + running + self._outbox.unsent
+
+    def _hold(self, size: int) -> bool:
+        if not self._budget.change(self._holder, before=self._charged, after=size):
             return False
-        self._charged = holds
+        self._charged = size
         return True
 
     # --- deadlines ----------------------------------------------------------------------------
@@ -301,13 +306,15 @@ class Session:
 
     # --- answering ----------------------------------------------------------------------------
 
-    async def _serve(self, request: Request, running: _Running) -> None:
+    async def _serve(self, request: Request, running: _Running, nursery: trio.Nursery) -> None:
         """Run one request and send its answer, whichever way it ends."""
         message: Reply | Failure | None = None
         with bind(request=next(_numbers), op=request.op):
             try:
                 with running.scope:
-                    message = await self._answer(request, self._progress_of(request))
+                    message = await self._answer(
+                        request, self._progress_of(request, running, nursery)
+                    )
                 if message is None:
                     message = Failure(request.id, _ended_early(running))
                 self._put(message)
@@ -322,44 +329,39 @@ class Session:
         self._charge()
         self._set_deadline()
 
-    def _progress_of(self, request: Request) -> Progress:
+    def _progress_of(self, request: Request, running: _Running, nursery: trio.Nursery) -> Progress:
+        """Return what tells the client of the steps of one request, as they happen."""
         wanted = request.body.get("progress") is True
 
         def progress(step: str, facts: Mapping[str, str | int]) -> None:
-            if wanted and request.id in self._running and len(self._outbox) < MAX_WAITING_FRAMES:
-                self._put(Event(request.id, "progress", {**facts, "step": step}))
+            # By identity: work that outlives its request must not speak for another of its id.
+            is_open = self._running.get(request.id) is running
+            if not wanted or not is_open or self._outbox.waiting >= MAX_WAITING_FRAMES:
+                return
+            self._put(Event(request.id, "progress", {**facts, "step": step}))
+            if not self._outbox.is_flushing:
+                nursery.start_soon(self._flush)
 
         return progress
 
     def _put(self, message: Welcome | Reply | Failure | Event) -> None:
         """Queue one message, in order; a fault of ours becomes an answer, not a hang-up."""
+        if isinstance(message, Reply):
+            size = sum(map(len, message.attachments.values()))
+            if not self._hold(self._held + size):
+                # A client that asks for much and reads nothing; memory is everybody's.
+                message = Failure(message.id, _UNREAD)
         try:
-            self._outbox.append(self._wire.send(message))
+            self._outbox.put(self._wire.send(message))
         except LocalProtocolError as exc:
             _log.error("answer.unsendable", kind=message.kind, exc=exc)
-            if isinstance(message, Reply):
-                fault = WireError("internal", "the daemon made an answer it cannot send")
-                self._outbox.append(self._wire.send(Failure(message.id, fault)))
+            if isinstance(message, Reply | Failure) and message.id is not None:
+                self._outbox.put(self._wire.send(Failure(message.id, _UNSENDABLE)))
 
     async def _flush(self) -> None:
-        """Write what is queued.
-
-        A frame cut in half would make the stream useless, so a cancel waits for the write; a
-        client that does not read ends it by the deadline.
-        """
-        deadline = trio.current_time() + self._timeouts.write
-        with trio.CancelScope(shield=True, deadline=deadline) as write:
-            self._writes.add(write)
-            try:
-                async with self._writing:
-                    while self._outbox:
-                        data = b"".join(self._outbox)
-                        self._outbox.clear()
-                        await self._stream.send_all(data)
-            finally:
-                self._writes.discard(write)
-        if write.cancelled_caught:
-            raise trio.TooSlowError
+        """Write what is queued, and give back its bytes."""
+        await self._outbox.flush()
+        self._charge()
 
     async def _say_goodbye(self) -> None:
         """Tell the client why, if there is a reason and it may still be listening."""
@@ -367,6 +369,10 @@ class Session:
             return
         self._put(Failure(None, self._goodbye))
         await self._flush()
+
+
+_UNSENDABLE: Final = WireError("internal", "the daemon made an answer it cannot send")
+_UNREAD: Final = WireError("busy", "too many answers wait to be read", retryable=True)
 
 
 def _ended_early(running: _Running) -> WireError:

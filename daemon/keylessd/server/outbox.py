@@ -1,0 +1,72 @@
+"""What waits to be written to one client: whole frames, in order, within a deadline.
+
+Knows bytes only. Who has charged them to whom is the session's business.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+
+
+class Outbox:
+    """Frames on their way to one client.
+
+    Args:
+        stream: The connection; not closed here.
+        seconds: How long the client may take to read what is flushed.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, *, seconds: float) -> None:
+        self._stream = stream
+        self._seconds = seconds
+        self._frames: deque[bytes] = deque()
+        self._writing = trio.Lock()
+        self._flushes: set[trio.CancelScope] = set()
+        self.unsent = 0  # bytes, those being written included
+
+    @property
+    def waiting(self) -> int:
+        """Frames that nobody has begun to write."""
+        return len(self._frames)
+
+    @property
+    def is_flushing(self) -> bool:
+        """Whether somebody writes now, and will write what is put meanwhile."""
+        return bool(self._flushes)
+
+    def put(self, frame: bytes) -> None:
+        """Queue one frame."""
+        self._frames.append(frame)
+        self.unsent += len(frame)
+
+    async def flush(self) -> None:
+        """Write what is queued.
+
+        A frame cut in half would make the stream useless, so a cancel waits for the write; a
+        client that does not read ends it by the deadline.
+
+        Raises:
+            trio.TooSlowError: the client did not read in time.
+            trio.BrokenResourceError: it has gone.
+        """
+        deadline = trio.current_time() + self._seconds
+        with trio.CancelScope(shield=True, deadline=deadline) as scope:
+            self._flushes.add(scope)
+            try:
+                async with self._writing:
+                    while self._frames:
+                        data = b"".join(self._frames)
+                        self._frames.clear()
+                        await self._stream.send_all(data)
+                        self.unsent -= len(data)
+            finally:
+                self._flushes.discard(scope)
+        if scope.cancelled_caught:
+            raise trio.TooSlowError
+
+    def cut(self) -> None:
+        """Stop writing now; the stream is of no use afterwards."""
+        for scope in self._flushes:
+            scope.cancel()
