@@ -6,7 +6,7 @@ A request waits here before it has a certificate, so that none grows old in the 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import trio
 
@@ -88,6 +88,10 @@ class Admission:
                 del self._gates[upstream]
 
     async def _wait(self, upstream: str, gate: _Gate) -> None:
+        if gate.held_until <= trio.current_time():
+            with suppress(trio.WouldBlock):
+                gate.places.acquire_nowait()
+                return
         deadline = trio.current_time() + self._wait_seconds
         if gate.held_until > deadline:
             raise RateLimitedError(

@@ -28,7 +28,7 @@ from keylessd.errors import (
 )
 from keylessd.flow.backoff import backoff
 from keylessd.services.pieces import CLOSE_SECONDS, Pieces
-from keylessd.services.pool import PooledTransport
+from keylessd.services.pool import DirectClient, PooledTransport
 from keylessd.services.urls import Target, check_url, printable, upstream_message
 
 # Connections in all. A full house signs 256 things at once, and each asks a log and a timestamp
@@ -41,6 +41,7 @@ MAX_RETRY_AFTER = 60.0  # seconds; a longer wish is cut to this
 RETRY_FIRST_SECONDS = 0.2
 RETRY_CAP_SECONDS = 5.0
 MAX_KNOWN_URLS = 1024
+_TIMEOUTS = {"connect": CONNECT_SECONDS, "write": WRITE_SECONDS}
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 
@@ -77,14 +78,15 @@ def new_client(
             max_connections=MAX_PARALLEL,
             keepalive_seconds=KEEPALIVE_SECONDS,
         )
+    if transport is not None:
+        return DirectClient(transport)
     return httpx.AsyncClient(
-        # The system's store, not a package's copy of one; a transport brings its own.
-        verify=ssl.create_default_context() if transport is None else True,
+        # The system's store, not a package's copy of one.
+        verify=ssl.create_default_context(),
         trust_env=False,
         follow_redirects=False,
         http2=False,
         proxy=proxy,
-        transport=transport,
         timeout=httpx.Timeout(WRITE_SECONDS, connect=CONNECT_SECONDS),
         limits=httpx.Limits(
             max_connections=MAX_PARALLEL,
@@ -164,17 +166,17 @@ class HttpClient:
         with trio.CancelScope(deadline=deadline):
             for attempt in range(1, attempts + 1):
                 is_last = attempt == attempts
-                pause = next(pauses)
                 try:
-                    reply = await self._once(call, deadline_seconds)
+                    reply = await self._once(call)
                 except ServiceUnavailableError as exc:
                     may_repeat = repeatable or isinstance(exc.__cause__, _NOT_SENT)
                     if is_last or not may_repeat:
                         raise
+                    pause = next(pauses)
                 else:
                     if is_last or reply.status not in retry_statuses:
                         return reply
-                    pause = max(pause, retry_after(reply) or 0.0)
+                    pause = max(next(pauses), retry_after(reply) or 0.0)
                     if trio.current_time() + pause >= deadline:
                         return reply
                 await trio.sleep(pause)
@@ -209,7 +211,8 @@ class HttpClient:
         target = self._target(url)
         pauses = backoff(RETRY_FIRST_SECONDS, RETRY_CAP_SECONDS, self._rng)
         for left in range(attempts - 1, -1, -1):
-            request = self._request("GET", target, None, None, read_seconds)
+            timeouts = {**_TIMEOUTS, "read": read_seconds, "pool": read_seconds}
+            request = self._request("GET", target, None, None, timeouts)
             try:
                 response = await self._client.send(request, stream=True)
             except httpx.TransportError:
@@ -230,11 +233,10 @@ class HttpClient:
         """
         self._target(url)
 
-    async def _once(self, call: _Call, deadline_seconds: float) -> HttpReply:
-        # The read timeout is the whole deadline: a log may rightly take 20 s to its first byte.
-        request = self._request(
-            call.method, call.target, call.headers, call.content, deadline_seconds
-        )
+    async def _once(self, call: _Call) -> HttpReply:
+        # Waiting for the answer is bounded by the deadline over all attempts and nothing else: a
+        # log may rightly take 20 s to its first byte.
+        request = self._request(call.method, call.target, call.headers, call.content, _TIMEOUTS)
         try:
             response = await self._client.send(request, stream=True)
             try:
@@ -255,20 +257,17 @@ class HttpClient:
         target: Target,
         headers: Mapping[str, str] | None,
         content: bytes | None,
-        read_seconds: float,
+        timeouts: Mapping[str, float],
     ) -> httpx.Request:
-        timeout = {
-            "connect": CONNECT_SECONDS,
-            "read": read_seconds,
-            "write": WRITE_SECONDS,
-            "pool": read_seconds,
-        }
+        own = self._base_headers
+        if target.authorization is not None:
+            own = {**own, "Authorization": target.authorization}
         return httpx.Request(
             method,
             target.url,
-            headers={**self._base_headers, **(headers or {})},
+            headers={**own, **(headers or {})},
             content=content,
-            extensions={"timeout": timeout},
+            extensions={"timeout": timeouts},
         )
 
     def _target(self, url: str) -> Target:
@@ -326,7 +325,8 @@ async def _read_capped(response: httpx.Response, call: _Call) -> bytes:
 async def _close(response: httpx.Response) -> None:
     # A cancelled request must still give its connection back.
     if not response.is_closed:
-        with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS):
+        deadline = trio.current_time() + CLOSE_SECONDS
+        with trio.CancelScope(shield=True, deadline=deadline):
             await response.aclose()
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 import httpx
@@ -18,10 +19,17 @@ _JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A checked URL, and the form of it that may be shown."""
+    """A checked URL.
+
+    Attributes:
+        url: Where to ask.
+        shown: The form of it that may be shown.
+        authorization: Header for the user that the URL names, or None.
+    """
 
     url: httpx.URL
     shown: str
+    authorization: str | None = field(default=None, repr=False)
 
 
 def check_url(url: str, *, cleartext_hosts: frozenset[str] = frozenset()) -> Target:
@@ -44,7 +52,15 @@ def check_url(url: str, *, cleartext_hosts: frozenset[str] = frozenset()) -> Tar
         raise InvalidInputError(
             f"{shown} would be asked in clear text; https is required beyond this machine"
         )
-    return Target(parsed, shown)
+    return Target(parsed, shown, _authorization(parsed))
+
+
+def _authorization(url: httpx.URL) -> str | None:
+    """Return the header for the user and password of *url* (RFC 7617)."""
+    if not url.userinfo:
+        return None
+    pair = f"{url.username}:{url.password}".encode()
+    return f"Basic {base64.b64encode(pair).decode()}"
 
 
 def is_loopback(host: str) -> bool:
