@@ -15,9 +15,9 @@ import trio
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+
 from keyless.trio_client import TrioClient, open_client
 from keyless.values import Digest as KeylessDigest
-
 from keylessd.core.csr import build_csr
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
 from keylessd.core.timestamp import build_request

@@ -1,4 +1,4 @@
-"""Times processes and reads their memory, in turns, so that a busy machine is busy for all alike."""
+"""Times processes and reads their memory, in turns: a busy machine is busy for all alike."""
 
 from __future__ import annotations
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import trio
 from house import House, house
-from keyless.trio_client import open_client
-from keyless.values import Digest
 from load import Requests, Round, daemon_clients, raw_clients, together
 from measuring import cpu_seconds, percentile
 from tables import Goal, Table, finish, options
+
+from keyless.trio_client import open_client
+from keyless.values import Digest
 
 LEVELS = (1, 16, 64, 256)
 BATCH = 256  # artifacts
@@ -139,7 +140,7 @@ def main() -> int:
     parser.add_argument("--interval-ms", type=int, default=1000, help="(%(default)s)")
     parser.add_argument("--saturated-ms", type=int, default=20, help="(%(default)s)")
     parser.add_argument("--only", choices=("paced", "saturated"))
-    parser.add_argument("--clients", type=int, nargs="+", default=LEVELS, metavar="N", help="only these numbers of clients, and no batches")
+    parser.add_argument("--clients", type=int, nargs="+", default=LEVELS, help="no batches then")
     parser.add_argument("--profiled", type=Path, help="write where the daemon's time went")
     arguments = parser.parse_args()
     table = Table(
@@ -147,10 +148,9 @@ def main() -> int:
         " write rate",
         ("rate/raw", f"p99/p99 of {FEW}", "processor/raw", "per second"),
         [
-            f"{arguments.rounds} rounds in turns, best of each; log, daemon and clients share"
-            " the cores",
-            f"paced: a checkpoint every {arguments.interval_ms} ms;"
-            f" saturated: every {arguments.saturated_ms} ms",
+            f"{arguments.rounds} rounds in turns, best of each; all processes share the cores",
+            f"paced: a checkpoint every {arguments.interval_ms} ms",
+            f"saturated: a checkpoint every {arguments.saturated_ms} ms",
         ],
     )
     if arguments.only != "saturated":

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import trio
 from house import House, house
+from measuring import in_turns, resident_mib, run
+from tables import Goal, Table, finish, options
+
 from keyless.trio_client import open_client
 from keyless.values import Digest
 from keyless.wire import CLIENT, NEED_DATA, Connection, Hello
-from measuring import in_turns, resident_mib, run
-from tables import Goal, Table, finish, options
 
 # What the daemon cannot do without, and what that costs by itself.
 LIBRARIES = "import trio, httpx, h11, cryptography.x509, tuf.ngclient, msgpack, re2"
@@ -48,9 +49,9 @@ def main() -> int:
         samples = in_turns(
             {
                 "bare": lambda: run([*python, "pass"], standing.environ, directory=Path("/")).wall,
-                "libraries": lambda: run(
-                    [*python, LIBRARIES], standing.environ, directory=Path("/")
-                ).wall,
+                "libraries": lambda: (
+                    run([*python, LIBRARIES], standing.environ, directory=Path("/")).wall
+                ),
                 "daemon": partial(one_start, standing, idle),
             },
             rounds=arguments.rounds,

@@ -107,7 +107,7 @@ def conditions() -> list[str]:
     cores = len(os.sched_getaffinity(0))
     names = ("keyless", "msgpack", "trio", "httpx", "cryptography", "tuf")
     return [
-        f"{platform.system()} {platform.release()} {platform.machine()}, {cores} cores, load {load:.1f}",
+        f"{platform.system()} {platform.machine()}, {cores} cores, load {load:.1f}",
         f"{platform.python_implementation()} {platform.python_version()}; "
         + ", ".join(f"{name} {_version(name)}" for name in names),
     ]

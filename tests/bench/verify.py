@@ -12,19 +12,20 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import trio
 from cryptography import x509
 from house import IDENTITY, House, house
-from keyless.trio_client import TrioClient, open_client
-from keyless.values import AcceptedSigner
-from keyless.values import Digest as KeylessDigest
 from measuring import Samples, in_turns
 from tables import Table, finish, options
 
+from keyless.trio_client import TrioClient, open_client
+from keyless.values import AcceptedSigner
+from keyless.values import Digest as KeylessDigest
 from keylessd.core import artifact, note, sct, timestamp
 from keylessd.core.bundle import parse_bundle
 from keylessd.core.digests import Digest, HashAlgorithm
@@ -76,7 +77,7 @@ class Verifier:
         for authority in self.root.certificate_authorities:
             if authority.chain[0].subject == leaf.issuer:
                 path = (leaf, *authority.chain)
-                for issued, issuer in zip(path, path[1:], strict=False):
+                for issued, issuer in pairwise(path):
                     checks.append(partial(issued.verify_directly_issued_by, issuer))
         return checks
 
@@ -132,27 +133,18 @@ async def through_daemon(standing: House, bundles: Sequence[Signed], clients: in
             digest = KeylessDigest("sha256", signed.digest)
             await client.verify(digest, signed.bundle, accepted=accepted)
 
-    async with trio.open_nursery() as opening, trio.open_nursery() as nursery:
-        ready: list[TrioClient] = []
-        done = trio.Event()
-
-        async def hold() -> None:
-            async with open_client(socket_path=str(standing.socket), autostart=False) as client:
-                ready.append(client)
-                await done.wait()
-
-        for _ in range(clients):
-            opening.start_soon(hold)
-        while len(ready) < clients:
-            await trio.sleep(0.001)
+    async with AsyncExitStack() as stack:
+        opened = [
+            await stack.enter_async_context(
+                open_client(socket_path=str(standing.socket), autostart=False)
+            )
+            for _ in range(clients)
+        ]
         began = time.perf_counter()
-        for client in ready:
-            nursery.start_soon(one, client)
-        while waiting or nursery.child_tasks:
-            await trio.sleep(0.001)
-        took = time.perf_counter() - began
-        done.set()
-    return took
+        async with trio.open_nursery() as nursery:
+            for client in opened:
+                nursery.start_soon(one, client)
+        return time.perf_counter() - began
 
 
 def timed(work: Callable[[], object]) -> float:
