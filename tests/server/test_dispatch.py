@@ -14,7 +14,13 @@ from keyless.wire import Failure, Reply, Request
 from keylessd import errors, log
 from keylessd.core.artifact import MissingDigestError
 from keylessd.core.digests import HashAlgorithm
-from keylessd.errors import DaemonError, InvalidInputError, RateLimitedError, VerificationError
+from keylessd.errors import (
+    DaemonError,
+    InvalidInputError,
+    RateLimitedError,
+    UnknownFileError,
+    VerificationError,
+)
 from keylessd.policy.peers import Peer
 from keylessd.server.dispatch import Call, Dispatcher, Outcome, wire_error
 
@@ -99,6 +105,14 @@ async def test_unexpected_error_is_logged_and_not_told(
     assert "private" not in answer.error.message + (answer.error.hint or "")
     assert (fault["request"], fault["error"], fault["level"]) == (42, "KeyError", "error")
     assert it.counts["sign"].failed == 1
+
+
+async def test_asking_for_a_file_is_no_failed_request(autojump_clock: object) -> None:
+    it = dispatcher(failing(UnknownFileError("unknown", details={"name": "trusted_root"})))
+    answer = await it.answer(OWN, Request(3, "verify", {}), ignore)
+
+    assert answer.error.code == "unknown_file"
+    assert (it.counts["verify"].ok, it.counts["verify"].failed) == (0, 0)
 
 
 async def test_base_exceptions_pass(autojump_clock: object) -> None:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 # Asked every second by whoever watches; not worth a line each.
 QUIET: Final = frozenset({"status", "whoami", "trust_status"})
 
+# Answers that ask for more and are neither done nor failed: a file known by its hash only, a digest
+# of another algorithm.
+ASKING: Final = frozenset({"unknown_file", "need_digest"})
+
 _log = EventLog(__name__)
 
 
@@ -103,8 +107,12 @@ class Dispatcher:
             say = _log.debug if op in QUIET else _log.info
             say("request.done", pid=peer.pid, ms=took)
             return
-        count.failed += 1
         error = answer.error
+        if error.code in ASKING:
+            # Not the end of it: the client sends what is missing and asks again.
+            _log.debug("request.asked_back", pid=peer.pid, code=error.code)
+            return
+        count.failed += 1
         check = error.details.get("check")
         _log.info(
             "request.failed",
