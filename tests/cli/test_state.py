@@ -46,7 +46,25 @@ INSTANCES = [
     },
     {"name": "own", "source": "files", "state": "broken", "error": "no\x9bfile"},
 ]
-RECORDS = [{"ts": "2026-01-01T00:00:00Z", "op": "sign", "name": "a\nb", "share": 0.5}]
+ATTEMPT = {
+    "time": "2026-01-31T23:59:59.123456+00:00",
+    "event": "attempt",
+    "id": "s-1",
+    "op": "sign",
+    "instance": "sandbox",
+    "artifact": {"alg": "sha256", "digest": "ab" * 32, "name": "a\nb"},
+}
+OUTCOME = {
+    "time": "2026-02-01T00:00:00.123456+00:00",
+    "event": "outcome",
+    "id": "s-1",
+    "result": "ok",
+    "share": 0.5,
+    "certificate": {"identity": "me\x1b[2J"},
+    "entries": [{"log_id": "aa", "log_index": 7}, {"log_id": "bb", "log_index": 8}],
+}
+RECORDS = [ATTEMPT, OUTCOME]
+SIGNED = "2026-01-31 23:59:59Z sign sha256:abababababababab (a\\nb) at sandbox"
 
 
 @pytest.fixture
@@ -112,9 +130,37 @@ def test_whoami_of_nobody(keyless: Run) -> None:
 def test_the_ledger(keyless: Run, daemon: FakeDaemon) -> None:
     done = keyless("ledger")
     assert done.code == 0
-    assert done.out == "2026-01-01T00:00:00Z op=sign name=a\\nb share=0.5\n"
-    assert keyless("ledger", "-n", "7", "--json").object == RECORDS[0]
-    assert [request.body for request in daemon.requests] == [{"limit": 20}, {"limit": 7}]
+    assert done.out == f"{SIGNED}: ok as me\\x1b[2J, #7, #8\n"
+    assert keyless("ledger", "-n", "7", "--json").objects == RECORDS
+    assert [request.body for request in daemon.requests] == [{"limit": 40}, {"limit": 7}]
+
+
+@pytest.mark.parametrize(
+    ("records", "lines"),
+    [
+        ([], []),
+        (
+            [ATTEMPT],
+            [f"{SIGNED}: no outcome yet"],
+        ),
+        ([OUTCOME], ["2026-02-01 00:00:00Z attempt s-1: ok as me\\x1b[2J, #7, #8"]),
+        (
+            [
+                {"event": "attempt", "id": "s-2", "op": "attest", "instance": "i"},
+                {"event": "outcome", "id": "s-3", "result": "cancelled"},
+                {"event": "outcome", "id": "s-2", "result": "failed", "code": "busy"},
+            ],
+            ["Z attest at i: failed (busy)", "Z attempt s-3: cancelled"],
+        ),
+    ],
+    ids=["empty", "unfinished", "cut-off", "interleaved"],
+)
+def test_attempts_and_outcomes_are_brought_together(
+    keyless: Run, serve: Run, records: list[object], lines: list[str]
+) -> None:
+    text = "".join(json.dumps(record) + "\n" for record in records).encode()
+    serve(lambda request: Reply(request.id, {"records": len(records)}, {"records": text}))
+    assert keyless("ledger").out.splitlines() == lines
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "ten", "10001", "1e3", ""])
@@ -162,6 +208,13 @@ def test_one_instance_in_detail(keyless: Run) -> None:
         "source:   files",
         "state:    broken",
     ]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_times_are_shown_as_times(keyless: Run) -> None:
+    lines = keyless("instance", "show", "public").out.splitlines()
+    assert "fetched:  1970-01-01 00:00:00Z" in lines
+    assert "expires:  2027-01-15 08:00:00Z" in lines
 
 
 @pytest.mark.parametrize(

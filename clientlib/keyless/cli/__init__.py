@@ -22,7 +22,7 @@ _COMMANDS = {
     "verify": ("_verify", "verify files or digests against their bundles"),
     "status": ("_status", "show the daemon: identities, keys, trust, load"),
     "whoami": ("_status", "show who a signature would be made as"),
-    "ledger": ("_status", "show what this daemon signed"),
+    "ledger": ("_ledger", "show what this daemon signed"),
     "trust": ("_trust", "show or refresh the trust roots in force"),
     "instance": ("_trust", "list the Sigstore instances the daemon knows"),
     "sandbox": ("_sandbox", "run a whole local Sigstore for trials and tests"),

@@ -1,4 +1,4 @@
-"""`keyless status`, `whoami` and `ledger`: what the daemon is, would sign as, and has signed."""
+"""`keyless status` and `keyless whoami`: what the daemon is, and as whom it would sign."""
 
 import os
 import time
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _ABOUT = {
     "status": "Show the daemon: its instances, the keys it holds, what it was asked for.",
     "whoami": "Show as whom a signature would be made now, and by which identity provider.",
-    "ledger": "Show the newest signatures that this daemon made or attempted.",
 }
 
 
@@ -26,14 +25,12 @@ def run(command: str, argv: "list[str]") -> int:
     if command == "whoami":
         token = Option("--identity-token", "TOKEN", "say it of this token: itself, a file, or -")
         groups = (("identity", (token,)), ("where", WHERE))
-    elif command == "ledger":
-        groups = (("ledger", (Option("--limit -n", "N", "how many records (20)"),)),)
     options = read_options(command, argv, "", _ABOUT[command], groups)
     if options is None:
         return OK
     if options.words:
         raise UsageError(f"unexpected argument {options.words[0]}")
-    return {"status": _status, "whoami": _whoami, "ledger": _ledger}[command](options)
+    return _whoami(options) if command == "whoami" else _status(options)
 
 
 def _status(options: Options) -> int:
@@ -102,24 +99,4 @@ def _whoami(options: Options) -> int:
     if not found:
         err("keyless: nobody: give a token with --identity-token or SIGSTORE_ID_TOKEN")
         return NO_IDENTITY
-    return OK
-
-
-_MAX_RECORDS = 10_000
-
-
-def _ledger(options: Options) -> int:
-    text = options.text("limit")
-    if text is None:
-        text = "20"
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= _MAX_RECORDS:
-        raise UsageError(f"--limit takes a number from 1 to {_MAX_RECORDS}, not {text}")
-    with client_of(options) as client:
-        records = client.ledger(int(text))
-    for record in records:
-        if options.flag("json"):
-            json_line(record)
-        else:
-            facts = " ".join(f"{name}={value}" for name, value in record.items() if name != "ts")
-            out(shown(f"{record.get('ts', '')} {facts}"))
     return OK

@@ -6,6 +6,7 @@ from keyless.cli._options import UsageError
 from keyless.cli._output import OK, TRY_LATER, json_line, out, shown
 from keyless.cli._session import client_of, read_options
 from keyless.cli._status import instance_line
+from keyless.cli._text import moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,4 +62,8 @@ def _words(command: str, words: "list[str]") -> "tuple[str, str | None]":
 
 
 def _details(state: "InstanceState") -> "list[str]":
-    return [f"{name + ':':10}{value}" for name, value in state.as_dict().items()]
+    facts = state.as_dict()
+    for name in ("fetched", "expires"):
+        if name in facts:
+            facts[name] = moment(facts[name])
+    return [f"{name + ':':10}{value}" for name, value in facts.items()]
