@@ -109,10 +109,10 @@ async def test_unexpected_error_is_logged_and_not_told(
 
 async def test_asking_for_a_file_is_no_failed_request(autojump_clock: object) -> None:
     it = dispatcher(failing(UnknownFileError("unknown", details={"name": "trusted_root"})))
-    answer = await it.answer(OWN, Request(3, "verify", {}), ignore)
+    answer = await it.answer(OWN, Request(3, "sign", {}), ignore)
 
     assert answer.error.code == "unknown_file"
-    assert (it.counts["verify"].ok, it.counts["verify"].failed) == (0, 0)
+    assert (it.counts["sign"].ok, it.counts["sign"].failed) == (0, 0)
 
 
 async def test_base_exceptions_pass(autojump_clock: object) -> None:

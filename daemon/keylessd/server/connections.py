@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # One line per refused connection would let a flood fill the disk: one per this many seconds.
 REFUSAL_LOG_SECONDS: Final = 5.0
+# A connection that ends without a request before this is counted as a violation.
+BRIEF_SECONDS: Final = 1.0
 
 PeerAnswer = Callable[[Peer, Request, Progress], Awaitable[Reply | Failure]]
 
@@ -189,6 +191,7 @@ class Connections:
     ) -> None:
         """Serve one connection; a fault in it ends it and nothing else."""
         session: Session | None = None
+        began = trio.current_time()
         with bind(connection=slot):
             try:
                 peer = _peer(connection, who)
@@ -218,8 +221,13 @@ class Connections:
                 self._admission.leave(slot, holder)
                 if session is not None:
                     self._sessions.discard(session)
-                    if session.violated or not session.useful:
+                    if session.violated or (not session.useful and _was_brief(began)):
                         self._penalties.add(holder, trio.current_time())
+
+
+def _was_brief(began: float) -> bool:
+    """Whether a connection was no client's that kept it for later, but one of a flood."""
+    return trio.current_time() - began < BRIEF_SECONDS
 
 
 def _has_left(connection: socket.socket) -> bool:
