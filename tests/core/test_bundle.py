@@ -224,9 +224,32 @@ def test_everything_is_read() -> None:
     )
 
 
-def test_unknown_keys_are_ignored() -> None:
-    edits = [put("later", {"a": [1]}), material("later", 1), entry("later", "x")]
-    assert parse_bundle(_raw(*edits)) == parse_bundle(_raw())
+@pytest.mark.parametrize(
+    ("edit", "check"),
+    [
+        (put("later", {"a": [1]}), "bundle-json"),
+        (put("later", None), "bundle-json"),
+        (material("later", 1), "bundle-material"),
+        (material("certificate.later", 1), "bundle-material"),
+        (entry("later", "x"), "bundle-entry"),
+        (entry("inclusionProof.later", "x"), "bundle-entry"),
+        (put("messageSignature.later", "x"), "bundle-content"),
+    ],
+)
+def test_unknown_keys_are_refused(edit: Edit, check: str) -> None:
+    with pytest.raises(VerificationError) as error:
+        parse_bundle(_raw(edit))
+    assert error.value.check == check
+
+
+def test_unknown_version_is_named_before_unknown_keys() -> None:
+    with pytest.raises(VerificationError) as error:
+        parse_bundle(_raw(put("later", 1), put("mediaType", MEDIA_TYPE.replace("0.3", "0.4"))))
+    assert error.value.check == "bundle-media-type"
+
+
+def test_log_may_say_more_of_an_entry_than_a_bundle_may() -> None:
+    assert parse_tlog_entry({**ENTRY, "later": 1}) == parse_tlog_entry(ENTRY)
 
 
 # --- keys and certificates -------------------------------------------------------------------
@@ -382,9 +405,11 @@ def test_integers_may_be_numbers() -> None:
 
 
 def test_null_means_absent() -> None:
-    edits = [put("dsseEnvelope", None), material("publicKey", None), entry("later", None)]
+    edits = [put("dsseEnvelope", None), material("publicKey", None)]
+    edits += [entry("inclusionPromise", None), entry("integratedTime", None)]
     edits += [material("x509CertificateChain", None)]
-    assert parse_bundle(_raw(*edits)) == parse_bundle(_raw())
+    absent = [entry("inclusionPromise", ...), entry("integratedTime", ...)]
+    assert parse_bundle(_raw(*edits)) == parse_bundle(_raw(*absent))
 
 
 @pytest.mark.parametrize("time", ["0", 0, None, ...], ids=repr)

@@ -138,7 +138,8 @@ def parse_bundle(raw: bytes) -> Bundle:
 
     Applied are the rules that need no key and no trust root: one content and one kind of key
     material; a chain up to v0.2, a single certificate from v0.3; entries with a promise in v0.1
-    and with a proof and its checkpoint since; nothing twice, nothing empty that counts.
+    and with a proof and its checkpoint since; nothing twice, nothing empty that counts, and no
+    key that the format does not have: what may be in a bundle goes by its media type.
 
     Args:
         raw: At most MAX_BUNDLE_BYTES.
@@ -154,6 +155,9 @@ def parse_bundle(raw: bytes) -> Bundle:
         fields = Fields(value, path="bundle", known=_BUNDLE)
         part = "bundle-media-type"
         version = _version_of(fields)
+        # Not before the version is known to be one of those whose keys these are.
+        part = "bundle-json"
+        fields = Fields(value, path="bundle", known=_BUNDLE, closed=True)
         part = "bundle-material"
         material = fields.child("verificationMaterial", _MATERIAL)
         if material is None:

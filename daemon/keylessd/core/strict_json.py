@@ -151,26 +151,39 @@ def format_timestamp(time: datetime) -> str:
 class Fields:
     """One JSON object read as a proto3 message: by name, type and zero value.
 
-    Keys that the message does not have are ignored. The underscore spelling of a key that it
-    does have is refused, since some readers take it for the same field.
+    Keys that the message does not have are ignored, or refused in a closed message. The
+    underscore spelling of a key that it does have is always refused, since some readers take it
+    for the same field.
 
     Attributes:
         path: Where the object stands in the document, for messages to people.
     """
 
-    __slots__ = ("_object", "path")
+    __slots__ = ("_closed", "_object", "path")
 
-    def __init__(self, value: JsonValue, *, path: str, known: Collection[str]) -> None:
+    def __init__(
+        self, value: JsonValue, *, path: str, known: Collection[str], closed: bool = False
+    ) -> None:
         """Read *value*, of which *known* are the keys.
 
+        Args:
+            value: What stands there.
+            path: Where.
+            known: Names of the message's fields.
+            closed: Refuse other keys, here and in the messages inside.
+
         Raises:
-            StrictJsonError: It is not an object, or has a known key in another spelling.
+            StrictJsonError: It is not an object, has a known key in another spelling, or is
+                closed and has an unknown one.
         """
         if not isinstance(value, dict):
             raise StrictJsonError(f"{path} is not an object")
         for key in value:
             if "_" in key and _camel(key) in known:
                 raise StrictJsonError(f"{path}.{key} is not spelled {_camel(key)}")
+            if closed and key not in known:
+                raise StrictJsonError(f"{path} has the unknown key {key[:100]!r}")
+        self._closed = closed
         self._object = value
         self.path = path
 
@@ -231,7 +244,7 @@ class Fields:
         value = self._object.get(name)
         if value is None:
             return None
-        return Fields(value, path=f"{self.path}.{name}", known=known)
+        return Fields(value, path=f"{self.path}.{name}", known=known, closed=self._closed)
 
     def items(self, name: str, *, limit: int) -> list[JsonValue]:
         """Return a repeated field as it is; empty if absent.
@@ -252,7 +265,7 @@ class Fields:
     def children(self, name: str, known: Collection[str], *, limit: int) -> list[Fields]:
         """Return a repeated message field; empty if absent."""
         return [
-            Fields(value, path=f"{self.path}.{name}[{position}]", known=known)
+            Fields(value, path=f"{self.path}.{name}[{position}]", known=known, closed=self._closed)
             for position, value in enumerate(self.items(name, limit=limit))
         ]
 
