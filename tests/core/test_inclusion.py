@@ -166,7 +166,8 @@ def test_entry_with_neither_proof_nor_promise(one: tuple[RekorLog, TlogEntry]) -
     log, entry = one
     assert refused(log, replace(entry, proof=None, promise=None)) == "proof-missing"
     bare = changed_proof(replace(entry, promise=None), checkpoint=None)
-    assert refused(log, bare) == "promise-missing"
+    assert refused(log, bare) == "proof-missing"
+    assert refused(log, bare, promise_only=True) == "promise-missing"
     without = replace(entry, proof=None, promise=None)
     assert refused(log, without, promise_only=True) == "promise-missing"
 
@@ -184,14 +185,16 @@ def test_promise_alone_needs_the_option(one: tuple[RekorLog, TlogEntry]) -> None
     assert verify_logged(bare, [log.trusted()], promise_only=True).integrated_time == SIGNED
 
 
-def test_old_proof_without_checkpoint_beside_a_promise(one: tuple[RekorLog, TlogEntry]) -> None:
+def test_proof_without_checkpoint_is_as_good_as_none(one: tuple[RekorLog, TlogEntry]) -> None:
     log, entry = one
     old = changed_proof(entry, checkpoint=None)
-    assert verify_logged(old, [log.trusted()]).integrated_time == SIGNED
+    assert refused(log, old) == "proof-missing"
+    assert verify_logged(old, [log.trusted()], promise_only=True).integrated_time == SIGNED
     assert entry.proof is not None
-    wrong = changed_proof(old, hashes=entry.proof.hashes[::-1])
-    assert refused(log, wrong) == "inclusion-proof"
-    assert refused(log, replace(old, promise=tampered(b"\x30\x00"))) == "inclusion-promise"
+    other = changed_proof(old, hashes=entry.proof.hashes[::-1])
+    assert verify_logged(other, [log.trusted()], promise_only=True).integrated_time == SIGNED
+    bad = replace(old, promise=tampered(b"\x30\x00"))
+    assert refused(log, bad, promise_only=True) == "inclusion-promise"
 
 
 @pytest.mark.parametrize("generation", [1, 2])

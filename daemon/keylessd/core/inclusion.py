@@ -59,7 +59,8 @@ def verify_logged(
     Args:
         entry: From the bundle.
         tlogs: The trust root's Rekor logs.
-        promise_only: Accept a promise of Rekor v1 without any proof of inclusion.
+        promise_only: Accept a promise of Rekor v1 without a proof of inclusion that a
+            checkpoint makes authentic.
 
     Raises:
         UnknownLogError: No log of the trust root has the entry's log id.
@@ -83,12 +84,12 @@ def _verify_in(entry: TlogEntry, log: TransparencyLog, *, promise_only: bool) ->
     generation = log_generation(entry.kind, entry.version)
     _check_log_usable(log)
     _check_promise_shape(entry, generation)
-    _check_proof_shape(entry, generation, promise_only=promise_only)
-    if entry.proof is not None:
-        checkpoint = _verified_checkpoint(entry.proof, log, generation)
-        _check_proof_of_checkpoint(entry.proof, checkpoint)
-        _check_index(entry, entry.proof, generation)
-        _check_inclusion(entry, entry.proof)
+    proof, checkpoint = _proof_of(entry, generation, promise_only=promise_only)
+    if proof is not None and checkpoint is not None:
+        _check_checkpoint(checkpoint, log, generation)
+        _check_proof_of_checkpoint(proof, checkpoint)
+        _check_index(entry, proof, generation)
+        _check_inclusion(entry, proof)
     integrated_time = None
     if entry.promise is not None:
         verify_set(entry, log.key)
@@ -113,29 +114,29 @@ def _check_promise_shape(entry: TlogEntry, generation: int) -> None:
         raise VerificationError("promise-unexpected", "Rekor v2 makes no inclusion promises")
 
 
-def _check_proof_shape(entry: TlogEntry, generation: int, *, promise_only: bool) -> None:
-    """Check that there is enough to prove the entry's presence.
+def _proof_of(
+    entry: TlogEntry, generation: int, *, promise_only: bool
+) -> tuple[InclusionProof | None, Checkpoint | None]:
+    """Return the proof of the entry's presence with its checkpoint, neither if it has none.
 
     Bundles of v0.1 may hold a proof without a checkpoint. Nobody signed its root, so it proves
-    nothing by itself; the promise, which they must have, stands for it.
+    nothing and is as good as none; such an entry has its promise alone.
     """
     if entry.proof is not None and entry.proof.checkpoint is not None:
-        return
-    if generation == REKOR_V2 or (entry.proof is None and not promise_only):
-        raise VerificationError("proof-missing", "the entry has no proof of inclusion")
+        return entry.proof, parse_checkpoint(entry.proof.checkpoint)
+    if generation == REKOR_V2 or not promise_only:
+        raise VerificationError(
+            "proof-missing", "the entry has no proof of inclusion with a checkpoint"
+        )
     if entry.promise is None:
         raise VerificationError("promise-missing", "the entry has no promise and no checkpoint")
+    return None, None
 
 
 # --- inclusion -----------------------------------------------------------------------------
 
 
-def _verified_checkpoint(
-    proof: InclusionProof, log: TransparencyLog, generation: int
-) -> Checkpoint | None:
-    if proof.checkpoint is None:
-        return None
-    checkpoint = parse_checkpoint(proof.checkpoint)
+def _check_checkpoint(checkpoint: Checkpoint, log: TransparencyLog, generation: int) -> None:
     verify_checkpoint(
         checkpoint,
         log_name=log.name,
@@ -143,13 +144,10 @@ def _verified_checkpoint(
         key_hint=log.checkpoint_hint,
         v2=generation == REKOR_V2,
     )
-    return checkpoint
 
 
-def _check_proof_of_checkpoint(proof: InclusionProof, checkpoint: Checkpoint | None) -> None:
+def _check_proof_of_checkpoint(proof: InclusionProof, checkpoint: Checkpoint) -> None:
     """Check that proof and checkpoint speak of one tree."""
-    if checkpoint is None:
-        return
     if proof.root_hash != checkpoint.root_hash:
         raise VerificationError(
             "proof-checkpoint",

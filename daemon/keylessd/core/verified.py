@@ -30,7 +30,8 @@ class VerifyOptions:
             least 1.
         managed_time_threshold: The same for managed keys, which need no time.
         sct_threshold: Distinct certificate transparency logs; 0 skips the check.
-        promise_only: Accept v0.1 entries that have a promise and no proof of inclusion.
+        promise_only: Accept v0.1 entries that have a promise and no proof of inclusion, or one
+            without the checkpoint that makes it authentic.
         any_subject: Accept a statement without comparing its subjects with an artifact, if no
             digest is given.
         predicate_type: What the statement's predicate must be, or None.
