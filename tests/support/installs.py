@@ -81,13 +81,30 @@ def packaging_environment() -> dict[str, str]:
 
 
 def copy_tree(folder: Path) -> Path:
-    """Copy the checkout as `git clone` would make it."""
+    """Copy the checkout as `git clone` would make it, with what is not committed yet."""
     folder.mkdir()
-    for name in TREE:
-        source = ROOT / name
-        if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-            shutil.copytree(source, folder / name, ignore=ignored)
-        elif source.exists():
-            shutil.copy2(source, folder / name)
+    for name in _files():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target)
     return folder
+
+
+def _files() -> list[str]:
+    """Return the paths of the files that belong to the project."""
+    if (ROOT / ".git").exists() and shutil.which("git") is not None:
+        # "safe.directory": the checkout may be another user's, as in a container.
+        git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "ls-files", "-z"]
+        listed = subprocess.run(
+            [*git, "--cached", "--others", "--exclude-standard", "--", *TREE],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+        return [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+    found = [path for name in TREE for path in (ROOT / name, *(ROOT / name).rglob("*"))]
+    return [
+        str(path.relative_to(ROOT))
+        for path in found
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
