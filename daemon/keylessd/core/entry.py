@@ -26,7 +26,7 @@ from keylessd.core.keys import (
     spki,
     supported_key,
 )
-from keylessd.core.note import verify_log_signature
+from keylessd.core.log_signature import verify_log_signature
 from keylessd.core.strict_json import (
     Fields,
     StrictJsonError,

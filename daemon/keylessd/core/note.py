@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from keylessd.core.digests import HashAlgorithm, digest_of
-from keylessd.core.keys import BadSignatureError, PublicKey, spki, verify_digest, verify_message
+from keylessd.core.keys import BadSignatureError, PublicKey, spki
+from keylessd.core.log_signature import verify_shared_signature
 from keylessd.core.strict_json import StrictJsonError, decode_base64
 from keylessd.errors import VerificationError
 
@@ -131,27 +131,13 @@ def verify_checkpoint(
         )
     for line in candidates:
         try:
-            verify_log_signature(key, line.signature, checkpoint.signed)
+            verify_shared_signature(key, line.signature, checkpoint.signed)
         except BadSignatureError:
             continue
         return
     raise VerificationError(
         "checkpoint-signature", f"the signature of {log_name!r} on the checkpoint is wrong"
     )
-
-
-def verify_log_signature(key: PublicKey, signature: bytes, message: bytes) -> None:
-    """Verify a log's signature, which is over SHA-256 for every key but Ed25519.
-
-    Other than for artifacts, the curve does not choose the hash here.
-
-    Raises:
-        BadSignatureError: It does not verify.
-    """
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        verify_message(key, signature, message)
-    else:
-        verify_digest(key, signature, digest_of(HashAlgorithm.SHA256, message))
 
 
 def checkpoint_body(origin: str, size: int, root_hash: bytes) -> bytes:

@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from keylessd.core import asn1
+from keylessd.core.keys import BadSignatureError
+from keylessd.core.log_signature import verify_shared_signature
 from keylessd.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -322,32 +323,24 @@ def _check_signature(
     sct: SignedCertificateTimestamp, signed_data: bytes, log: TransparencyLog
 ) -> None:
     # RFC 6962, 2.1.4 fixes SHA-256 for each kind of key, whatever the curve.
-    key = log.key
+    kind = SIGNATURE_RSA if isinstance(log.key, rsa.RSAPublicKey) else SIGNATURE_ECDSA
+    if (
+        isinstance(log.key, ed25519.Ed25519PublicKey)
+        or sct.signature_algorithm != kind
+        or sct.hash_algorithm != HASH_SHA256
+    ):
+        raise VerificationError(
+            "sct-signature",
+            f"algorithms {sct.hash_algorithm}/{sct.signature_algorithm} of the certificate "
+            f"timestamp do not fit the key of {log.base_url}",
+        )
     try:
-        if (
-            isinstance(key, ec.EllipticCurvePublicKey)
-            and sct.signature_algorithm == SIGNATURE_ECDSA
-            and sct.hash_algorithm == HASH_SHA256
-        ):
-            key.verify(sct.signature, signed_data, ec.ECDSA(hashes.SHA256()))
-            return
-        if (
-            isinstance(key, rsa.RSAPublicKey)
-            and sct.signature_algorithm == SIGNATURE_RSA
-            and sct.hash_algorithm == HASH_SHA256
-        ):
-            key.verify(sct.signature, signed_data, padding.PKCS1v15(), hashes.SHA256())
-            return
-    except InvalidSignature as exc:
+        verify_shared_signature(log.key, sct.signature, signed_data)
+    except BadSignatureError as exc:
         raise VerificationError(
             "sct-signature",
             f"the certificate timestamp's signature does not verify with the key of {log.base_url}",
         ) from exc
-    raise VerificationError(
-        "sct-signature",
-        f"algorithms {sct.hash_algorithm}/{sct.signature_algorithm} of the certificate timestamp "
-        f"do not fit the key of {log.base_url}",
-    )
 
 
 def _check_time(sct: SignedCertificateTimestamp, log: TransparencyLog) -> datetime:

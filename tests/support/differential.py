@@ -1,0 +1,130 @@
+"""Two verifiers on one bundle: this house's, and sigstore-python as the other opinion."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from sigstore.errors import Error
+from sigstore.models import Bundle as TheirBundle
+from sigstore.models import TrustedRoot as TheirRoot
+from sigstore.verify import Verifier
+from sigstore.verify.policy import Identity
+
+from keylessd.core.bundle import parse_bundle, serialize_bundle
+from keylessd.core.digests import Digest, HashAlgorithm, digest_of
+from keylessd.core.trusted_root import TrustedRoot, parse_trusted_root, serialize_trusted_root
+from keylessd.core.verify import verify_bundle
+from keylessd.errors import VerificationError
+from keylessd.policy.expect import AnySigner, ExpectedSigner
+from sigsim.pki import Leaf, utf8
+from sigsim.worlds import ARTIFACT, World, digests, statement, v1_log
+
+ACCEPTED = "accepted"
+BEACON = (
+    "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/"
+    ".github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main",
+    "https://token.actions.githubusercontent.com",
+)
+# What the other one cannot verify: managed keys, and entries of the kind intoto.
+CASES = (
+    "happy-path-intoto-in-dsse-v3",
+    "happy-path-v0.1",
+    "happy-path-v0.3",
+    "rekor2-checkpoint-cosigned",
+    "rekor2-dsse-happy-path",
+    "rekor2-happy-path",
+    "rekor2-timestamp-without-embedded-cert",
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A good bundle and all that is needed to judge it and its mutations, for both verifiers."""
+
+    name: str
+    value: Any
+    artifact: bytes
+    signer: tuple[str, str]
+    root: TrustedRoot
+    their_verifier: Verifier
+
+    def ours(self, raw: bytes) -> str:
+        """Return ACCEPTED or the check that failed. Any other exception is a finding."""
+        known: dict[HashAlgorithm, Digest] = {
+            algorithm: digest_of(algorithm, self.artifact) for algorithm in HashAlgorithm
+        }
+        expected = AnySigner((ExpectedSigner(identity=self.signer[0], issuer=self.signer[1]),))
+        try:
+            verify_bundle(parse_bundle(raw), known, self.root, expected=expected)
+        except VerificationError as error:
+            return error.check
+        return ACCEPTED
+
+    def theirs(self, raw: bytes) -> str:
+        """Return ACCEPTED, or the kind of the refusal; a crash of theirs is one too."""
+        policy = Identity(identity=self.signer[0], issuer=self.signer[1])
+        try:
+            bundle = TheirBundle.from_json(raw)
+            if bundle._dsse_envelope is not None:
+                self.their_verifier.verify_dsse(bundle, policy)
+            else:
+                self.their_verifier.verify_artifact(self.artifact, bundle, policy)
+        except Error as error:
+            return f"refused: {type(error).__name__}: {str(error)[:160]}"
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is not an acceptance
+            return f"crashed: {type(error).__name__}: {str(error)[:160]}"
+        return ACCEPTED
+
+
+def real_subjects(vectors: Path) -> list[Subject]:
+    """Return the real bundles that both should accept."""
+    found = []
+    for name in CASES:
+        folder = vectors / "conformance" / name
+        artifact = folder / "artifact"
+        content = (artifact if artifact.exists() else folder.parent / "a.txt").read_bytes()
+        root_file = folder / "trusted_root.json"
+        if not root_file.exists():
+            root_file = vectors / "trust" / "production.trusted_root.json"
+        value = json.loads((folder / "bundle.sigstore.json").read_bytes())
+        found.append(_subject(name, value, content, BEACON, root_file))
+    return found
+
+
+def minted_subjects(folder: Path) -> list[Subject]:
+    """Return bundles of worlds that were made just now; their roots are written to *folder*."""
+    about = {"sha256": next(iter(digests().values())).hex}
+    identity, issuer = signer = ("signer@example.com", "https://issuer.example")
+    # The other one reads the deprecated issuer extension alone.
+    leaf = Leaf(
+        names=(x509.RFC822Name(identity),), extensions=((1, issuer.encode()), (8, utf8(issuer)))
+    )
+    found = []
+    for generation, world in ((2, World(leaf=leaf)), (1, World(leaf=leaf, rekor=v1_log()))):
+        root_file = folder / f"root{generation}.json"
+        root_file.write_bytes(serialize_trusted_root(world.root()))
+        bundles = {"message": world.message(), "envelope": world.envelope(statement(about))}
+        for kind, bundle in bundles.items():
+            value = json.loads(serialize_bundle(bundle))
+            name = f"minted-{kind}-v{generation}"
+            found.append(_subject(name, value, ARTIFACT, signer, root_file))
+    return found
+
+
+def _subject(
+    name: str, value: Any, artifact: bytes, signer: tuple[str, str], root_file: Path
+) -> Subject:
+    logging.getLogger("sigstore").setLevel(logging.CRITICAL)
+    return Subject(
+        name,
+        value,
+        artifact,
+        signer,
+        parse_trusted_root(root_file.read_bytes()),
+        Verifier(trusted_root=TheirRoot.from_file(str(root_file))),
+    )
