@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +32,7 @@ from sigsim.pki import (
     mint_ca,
     mint_leaf,
     utf8,
+    with_negative_serial,
 )
 
 KEY = ec_key()
@@ -101,13 +102,17 @@ def test_certificate_without_extensions_is_refused() -> None:
 
 @pytest.mark.parametrize("action", ["error", "ignore"])
 def test_serial_number_below_one_is_refused(action: str) -> None:
-    # The serial number is the first INTEGER after the version; its sign bit is set.
-    start = PLAIN.index(bytes.fromhex("a003020102 02")) + 7
-    raw = PLAIN[:start] + b"\x80" + PLAIN[start + 1 :]
+    raw = with_negative_serial(PLAIN)
     with warnings.catch_warnings():
         warnings.simplefilter(action)  # type: ignore[arg-type]
         with pytest.raises(VerificationError) as error:
             parse_leaf(raw)
+    assert error.value.check == "certificate-format"
+
+
+def test_certificate_in_a_bundle_is_der() -> None:
+    with pytest.raises(VerificationError) as error:
+        parse_leaf(mint_leaf(KEY, CA).public_bytes(serialization.Encoding.PEM))
     assert error.value.check == "certificate-format"
 
 

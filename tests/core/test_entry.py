@@ -6,6 +6,7 @@ import base64
 import copy
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -39,6 +40,7 @@ from keylessd.core.entry import (
 from keylessd.core.keys import load_public_key, spki
 from keylessd.core.trusted_root import parse_trusted_root
 from keylessd.errors import VerificationError
+from sigsim.pki import with_negative_serial
 
 Body = dict[str, Any]
 
@@ -468,6 +470,19 @@ def test_keys_that_rekor_v2_cannot_log_are_refused() -> None:
         with pytest.raises(VerificationError) as caught:
             _check(entry, content, verifier=der, is_certificate=False)
         assert caught.value.check == "entry-verifier"
+
+
+@pytest.mark.parametrize("action", ["error", "ignore"])
+@pytest.mark.parametrize("form", FORMS)
+def test_logged_certificate_without_a_positive_serial_number(form: str, action: str) -> None:
+    body, content = FORMS[form]
+    bad = with_negative_serial(DER)
+    text = json.dumps(body).replace(b64(DER), b64(bad))
+    pem = f"-----BEGIN CERTIFICATE-----\n{b64(bad)}\n-----END CERTIFICATE-----\n".encode()
+    entry = _entry(json.loads(text.replace(b64(LEAF_PEM), b64(pem))))
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)  # type: ignore[arg-type]
+        assert _refusal(lambda: _check(entry, content, verifier=bad)) == "entry-verifier"
 
 
 def test_leaf_that_is_no_certificate_is_refused() -> None:

@@ -6,6 +6,7 @@ import base64
 import copy
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -32,6 +33,7 @@ from keylessd.core.trusted_root import (
     serialize_trusted_root,
 )
 from keylessd.errors import InvalidInputError
+from sigsim.pki import with_negative_serial
 
 Edit = Callable[[Any], None]
 
@@ -368,6 +370,16 @@ def test_certificate_that_cannot_be_read_disables_its_authority(raw: bytes) -> N
     assert root.timestamp_authorities == ()
     assert len(root.certificate_authorities) == 1
     assert len(root.disabled) == 1
+
+
+@pytest.mark.parametrize("action", ["error", "ignore"])
+def test_certificate_without_a_positive_serial_number_disables_its_authority(action: str) -> None:
+    path = "certificateAuthorities.0.certChain.certificates.0.rawBytes"
+    raw = _raw(put(path, b64(with_negative_serial(CERTIFICATE))))
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)  # type: ignore[arg-type]
+        root = parse_trusted_root(raw)
+    assert (root.certificate_authorities, len(root.disabled)) == ((), 1)
 
 
 def test_certificate_with_an_unsupported_key_disables_its_authority() -> None:

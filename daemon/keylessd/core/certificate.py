@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -96,16 +96,12 @@ def parse_leaf(der: bytes) -> x509.Certificate:
             f"certificate of {len(der)} bytes; the limit is {MAX_CERTIFICATE_BYTES}",
         )
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = read_certificate(der)
         extensions = certificate.extensions
-        version = certificate.version
         _ = certificate.issuer, certificate.subject, certificate.not_valid_before_utc
         _ = certificate.not_valid_after_utc
-        serial_number = certificate.serial_number
     except (
-        CryptographyDeprecationWarning,  # a serial number below 1, where warnings are errors
         ValueError,
-        x509.InvalidVersion,
         x509.DuplicateExtension,
         x509.UnsupportedGeneralNameType,
         UnsupportedAlgorithm,
@@ -113,11 +109,37 @@ def parse_leaf(der: bytes) -> x509.Certificate:
         raise VerificationError(
             "certificate-format", f"the certificate cannot be read: {str(exc)[:200]!r}"
         ) from exc
-    if version is not x509.Version.v3 or len(extensions) == 0:
+    if certificate.version is not x509.Version.v3 or len(extensions) == 0:
         raise VerificationError("certificate-format", "the certificate is not of X.509 version 3")
-    if serial_number < 1:  # RFC 5280, 4.1.2.2
-        raise VerificationError("certificate-format", "the certificate has no serial number")
     key_of(certificate)
+    return certificate
+
+
+def read_certificate(der: bytes) -> x509.Certificate:
+    """Return the certificate that is the whole of *der*; only its frame is known to be right.
+
+    Raises:
+        ValueError: It is none, or its serial number is below 1 (RFC 5280, 4.1.2.2), whatever
+            the interpreter does with the warning that the library has for that.
+    """
+    return _read(x509.load_der_x509_certificate, der)
+
+
+def read_pem_certificate(pem: bytes) -> x509.Certificate:
+    """Return the first certificate in *pem*, like `read_certificate`."""
+    return _read(x509.load_pem_x509_certificate, pem)
+
+
+def _read(load: Callable[[bytes], x509.Certificate], raw: bytes) -> x509.Certificate:
+    try:
+        certificate = load(raw)
+        serial_number = certificate.serial_number
+        _ = certificate.version
+    except (CryptographyDeprecationWarning, x509.InvalidVersion, UnsupportedAlgorithm) as exc:
+        raise ValueError(str(exc)) from exc
+    if serial_number < 1:
+        msg = "the certificate has no positive serial number"
+        raise ValueError(msg)
     return certificate
 
 

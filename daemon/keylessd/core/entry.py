@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from keylessd.core.bundle import DsseEnvelope, MessageSignature, TlogEntry
 from keylessd.core.canonical import canonical_json
+from keylessd.core.certificate import read_certificate, read_pem_certificate
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
 from keylessd.core.dsse import pae
 from keylessd.core.keys import (
@@ -328,12 +328,11 @@ def _match_pem(pem: bytes, signer: _Signer) -> None:
     wanted = signer.der
     try:
         if signer.is_certificate:
-            certificate = x509.load_pem_x509_certificate(pem)
-            found = certificate.public_bytes(serialization.Encoding.DER)
+            found = read_pem_certificate(pem).public_bytes(serialization.Encoding.DER)
         else:
             found = spki(load_public_key(pem))
             wanted = spki(load_public_key(wanted))
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, InvalidInputError) as exc:
+    except (ValueError, InvalidInputError) as exc:
         raise VerificationError(
             "entry-verifier", "the logged verifier is not PEM of the bundle's kind of signer"
         ) from exc
@@ -343,9 +342,9 @@ def _match_pem(pem: bytes, signer: _Signer) -> None:
 def _key_of(signer: _Signer) -> PublicKey:
     try:
         if signer.is_certificate:
-            return supported_key(x509.load_der_x509_certificate(signer.der).public_key())
+            return supported_key(read_certificate(signer.der).public_key())
         return load_public_key(signer.der)
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, InvalidInputError) as exc:
+    except (ValueError, UnsupportedAlgorithm, InvalidInputError) as exc:
         raise VerificationError("entry-verifier", "the signer's key is not supported") from exc
 
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from keylessd.core import asn1
-from keylessd.core.keys import spki
+from keylessd.core.keys import key_details, spki
 from keylessd.core.sct import (
     HASH_SHA256,
     SIGNATURE_ECDSA,
@@ -43,6 +43,13 @@ def ec_key(curve: ec.EllipticCurve | None = None) -> ec.EllipticCurvePrivateKey:
 
 def der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def with_negative_serial(certificate: bytes) -> bytes:
+    """Return the certificate (DER) with another serial number, which its signature does not fit."""
+    # It is the first INTEGER after the version; its sign bit is set.
+    start = certificate.index(bytes.fromhex("a003020102 02")) + 7
+    return certificate[:start] + bytes([certificate[start] | 0x80]) + certificate[start + 1 :]
 
 
 def key_usage(*granted: str) -> x509.KeyUsage:
@@ -109,7 +116,7 @@ class CtLog:
             base_url=self.base_url,
             name=self.base_url.removeprefix("https://"),
             key=public,
-            key_details="",
+            key_details=key_details(public),
             valid_for=valid_for,
             log_id=hashlib.sha256(spki(public)).digest(),
             checkpoint_key_id=None,
