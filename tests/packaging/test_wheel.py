@@ -41,7 +41,9 @@ def test_the_wheel_holds_both_packages_and_nothing_else(wheel: Path, checkout: P
     packages = {f"keyless/{name}" for name in files_below(checkout / "clientlib/keyless")}
     packages |= {f"keylessd/{name}" for name in files_below(checkout / "daemon/keylessd")}
     units = {f"{DATA}/data/share/keyless/systemd/{n}" for n in files_below(checkout / "systemd")}
+    pages = ("man1/keyless.1", "man5/keyless-config.5", "man8/keylessd.8")
     others = {
+        *(f"{DATA}/data/share/man/{page}" for page in pages),
         f"{DATA}/scripts/keyless",
         f"{INFO}/METADATA",
         f"{INFO}/RECORD",
