@@ -7,13 +7,14 @@ Exit statuses:
     3  a package is missing
     4  the settings cannot be used
     5  another daemon serves the socket already
-    6  the socket or a directory cannot be made
+    6  the socket, a directory or the ledger cannot be made
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -62,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as exc:
         ready.failed(exc.message)
         return BAD_SETTINGS
+    except NoLocationError as exc:
+        ready.failed(str(exc))
+        return NO_PLACE
     except _StartError as exc:
         ready.failed(str(exc))
         return exc.status
@@ -86,8 +90,10 @@ class _Readiness:
 
     def __init__(self, fd: int | None) -> None:
         self._fd = fd
+        self.was_ready = False
 
     def ready(self, socket: str) -> None:
+        self.was_ready = True
         self._say(f"READY {os.getpid()} {socket}")
 
     def failed(self, problem: str) -> None:
@@ -175,12 +181,26 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
         status = STOPPED
         try:
             trio.run(app.run, start)
-        except* Exception as group:  # noqa: BLE001  # logged once, at the top
-            _log.error("daemon.fault", exc=group)
-            status = FAULT
-    if status != STOPPED:
-        ready.failed("a fault; the log says more")
+        except* Exception as group:  # noqa: BLE001  # told once, at the top
+            status = _failure(group, ready)
     return status
+
+
+def _failure(group: BaseExceptionGroup[Exception], ready: _Readiness) -> int:
+    """Tell why the event loop ended; return the exit status."""
+    from keylessd.errors import DaemonError  # noqa: PLC0415
+    from keylessd.ops.ledger import LedgerError  # noqa: PLC0415
+
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    if isinstance(first, DaemonError) and not ready.was_ready:
+        ready.failed(first.message)
+        # Not a fault: a directory that cannot be written, or a file that the settings name.
+        return NO_PLACE if isinstance(first, LedgerError) else BAD_SETTINGS
+    _log.error("daemon.fault", exc=group)
+    ready.failed("a fault; the log says more")
+    return FAULT
 
 
 def _loader(arguments: argparse.Namespace, descriptors: int) -> Callable[[], Settings]:
@@ -190,18 +210,17 @@ def _loader(arguments: argparse.Namespace, descriptors: int) -> Callable[[], Set
     def load() -> Settings:
         path = arguments.config
         if path is None:
-            path = next((config for config in where.configs() if config.exists()), None)
+            # A file that is there and cannot be read is an error, and not passed over.
+            path = next((config for config in where.configs() if os.path.lexists(config)), None)
         settings = load_settings(path)
-        try:
-            settings = replace(
-                settings,
-                socket=(arguments.socket or settings.socket or where.socket()).absolute(),
-                cache_dir=(arguments.cache_dir or settings.cache_dir or where.cache()).absolute(),
-                state_dir=(arguments.state_dir or settings.state_dir or where.state()).absolute(),
-                sandbox_dir=arguments.sandbox_dir or settings.sandbox_dir or where.sandbox(),
-            )
-        except NoLocationError as exc:
-            raise _StartError(NO_PLACE, str(exc)) from None
+        sandbox_dir = arguments.sandbox_dir or settings.sandbox_dir or where.sandbox()
+        settings = replace(
+            settings,
+            socket=(arguments.socket or settings.socket or where.socket()).absolute(),
+            cache_dir=(arguments.cache_dir or settings.cache_dir or where.cache()).absolute(),
+            state_dir=(arguments.state_dir or settings.state_dir or where.state()).absolute(),
+            sandbox_dir=sandbox_dir.absolute(),
+        )
         limits = settings.limits
         if limits.connections > descriptors:
             limits = replace(limits, connections=descriptors)
@@ -216,8 +235,13 @@ def _make_private(directory: Path | None) -> None:
     assert directory is not None  # noqa: S101  # the loader filled it in
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = directory.stat()
     except OSError as exc:
         raise _StartError(NO_PLACE, f"the directory {directory}: {exc.strerror}") from exc
+    # Whoever can write there can put another ledger, or an older trust root, in the place of ours.
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        problem = f"the directory {directory} is not ours alone to write to; chmod it to 700"
+        raise _StartError(NO_PLACE, problem)
 
 
 def _listening(

@@ -28,11 +28,15 @@ __all__ = [
     "Timeouts",
     "load_settings",
     "parse_settings",
+    "restart_needed",
 ]
 
 Reuse = Literal["window", "never"]
+LedgerFailure = Literal["closed", "open"]
 
 BUILTIN_INSTANCES: Final = ("public", "staging", "sandbox")
+# The built-in instances that have a TUF repository, and so a choice of configurations in it.
+BUILTIN_WITH_TARGETS: Final = ("public", "staging")
 MAX_FILE: Final = 1 << 20  # bytes; a hand-written file is a thousandth of this
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -75,9 +79,15 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """How services are reached; the daemon reads no proxy variables from its environment."""
+    """How services are reached; the daemon reads no proxy variables from its environment.
+
+    Attributes:
+        proxy: URL of the proxy for everything but this machine itself.
+        cleartext_hosts: Host names that may be asked by plain http, besides this machine.
+    """
 
     proxy: str | None = None
+    cleartext_hosts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +96,7 @@ class InstanceSettings:
 
     Exactly one of these is given: ``tuf_url`` with ``tuf_root``; ``trusted_root`` with an
     optional ``signing_config``; the four URLs stand beside either of them and override the
-    signing configuration.
+    signing configuration. Of a built-in instance only ``signing_config_target`` can be given.
     """
 
     name: str
@@ -108,6 +118,10 @@ class Settings:
     reuse: Reuse = "window"
     default_instance: str = "public"
     log_level: str = "info"
+    # What happens when an attempt cannot be recorded: nothing is signed, or it is signed anyway.
+    ledger_failure: LedgerFailure = "closed"
+    # Whether verification goes on with an expired trust root that cannot be renewed.
+    verify_with_expired_trust: bool = False
     socket: Path | None = None
     cache_dir: Path | None = None
     state_dir: Path | None = None
@@ -165,6 +179,10 @@ def parse_settings(text: str, *, file: str = "settings") -> Settings:
         else "window",
         default_instance=root.text("default_instance") or "public",
         log_level=root.choice("log_level", LOG_LEVELS, "info"),
+        ledger_failure="open"
+        if root.choice("ledger_failure", ("closed", "open"), "closed") == "open"
+        else "closed",
+        verify_with_expired_trust=root.boolean("verify_with_expired_trust", default=False),
         socket=root.path("socket"),
         cache_dir=root.path("cache_dir"),
         state_dir=root.path("state_dir"),
@@ -219,7 +237,9 @@ def _timeouts(table: Table) -> Timeouts:
 
 
 def _http(table: Table) -> HttpSettings:
-    http = HttpSettings(proxy=table.url("proxy", plain_http=True))
+    http = HttpSettings(
+        proxy=table.url("proxy", plain_http=True), cleartext_hosts=table.hosts("cleartext_hosts")
+    )
     table.finish()
     return http
 
@@ -230,10 +250,21 @@ def _instances(tables: Table) -> Mapping[str, InstanceSettings]:
         if _INSTANCE_NAME.fullmatch(name) is None:
             raise tables.error(name, "a name is made of a-z, 0-9, '.', '_' and '-'")
         if name in BUILTIN_INSTANCES:
-            raise tables.error(name, "this name is built in; choose another one")
-        instances[name] = _instance(name, tables.table(name))
+            instances[name] = _builtin_instance(name, tables)
+        else:
+            instances[name] = _instance(name, tables.table(name))
     tables.finish()
     return MappingProxyType(instances)
+
+
+def _builtin_instance(name: str, tables: Table) -> InstanceSettings:
+    """Read the one thing that may be chosen of an instance whose trust root is built in."""
+    table = tables.table(name)
+    if name not in BUILTIN_WITH_TARGETS or table.names() != ["signing_config_target"]:
+        allowed = "; only its signing_config_target can be set"
+        problem = "this instance is built in" + (allowed if name in BUILTIN_WITH_TARGETS else "")
+        raise tables.error(name, problem + "; choose another name")
+    return InstanceSettings(name=name, signing_config_target=table.text("signing_config_target"))
 
 
 def _instance(name: str, table: Table) -> InstanceSettings:
@@ -262,6 +293,17 @@ def _instance(name: str, table: Table) -> InstanceSettings:
     if instance.signing_config_target is not None and instance.tuf_url is None:
         raise table.error("signing_config_target", "needs tuf_url beside it")
     return instance
+
+
+def restart_needed(before: Settings, after: Settings) -> list[str]:
+    """Return the keys whose change a reload cannot put in force."""
+    changes = {
+        "socket": before.socket != after.socket,
+        "cache_dir": before.cache_dir != after.cache_dir,
+        "state_dir": before.state_dir != after.state_dir,
+        "http.proxy": before.http.proxy != after.http.proxy,
+    }
+    return [key for key, changed in changes.items() if changed]
 
 
 _POSITION: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")

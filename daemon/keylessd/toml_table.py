@@ -6,7 +6,9 @@ Knows no setting by name; ``keylessd.settings`` asks it for each one.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -17,6 +19,7 @@ from keylessd.toml_lines import line_of
 SHORTEST: Final = 0.001  # seconds
 LONGEST: Final = 3600.0  # seconds
 
+_HOST: Final = re.compile(r"[0-9a-z](?:[0-9a-z.-]{0,251}[0-9a-z])?")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -81,6 +84,27 @@ class Table:
             named = ", ".join(f'"{choice}"' for choice in choices)
             raise self.error(key, f"{value!r} is not one of {named}" + suggestion(value, choices))
         return default if value is None else value
+
+    def boolean(self, key: str, *, default: bool) -> bool:
+        """Return true or false."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self._type_error(key, "true or false", value)
+        return value
+
+    def hosts(self, key: str) -> frozenset[str]:
+        """Return a list of host names or addresses, without scheme and port."""
+        value = self._take(key)
+        if value is None:
+            return frozenset()
+        if not isinstance(value, list):
+            raise self._type_error(key, "a list of host names", value)
+        for host in value:
+            if not isinstance(host, str) or not _is_host(host):
+                raise self.error(key, f"{host!r} is not a host name (lower case, no port)")
+        return frozenset(value)
 
     def integer(self, key: str, default: int, low: int, high: int) -> int:
         """Return a whole number from *low* to *high*."""
@@ -160,6 +184,13 @@ class Table:
 
     def _type_error(self, key: str, wanted: str, value: object) -> SettingsError:
         return self.error(key, f"must be {wanted}, not {_TYPE_NAMES.get(type(value), 'a date')}")
+
+
+def _is_host(text: str) -> bool:
+    try:
+        return _HOST.fullmatch(text) is not None or bool(IPv6Address(text))
+    except ValueError:
+        return False
 
 
 _TYPE_NAMES: Final[Mapping[type, str]] = {

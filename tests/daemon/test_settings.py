@@ -19,6 +19,8 @@ log_level = "debug"
 socket = "/run/x/sign.sock"
 cache_dir = "~/cache"
 state_dir = "state"
+ledger_failure = "open"
+verify_with_expired_trust = true
 
 [limits]
 connections = 10
@@ -30,6 +32,10 @@ hello = 0.5
 
 [http]
 proxy = "http://proxy.example:3128"
+cleartext_hosts = ["sigstore.lab", "10.0.0.7", "fd00::7"]
+
+[instance.public]
+signing_config_target = "signing_config_rekor_v2.v0.2.json"
 
 [instance.corp]
 tuf_url = "https://tuf.corp.example/"
@@ -64,6 +70,10 @@ def test_every_value_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert settings.limits == Limits(connections=10, requests_per_connection=8)
     assert (settings.timeouts.idle, settings.timeouts.hello) == (5.0, 0.5)
     assert settings.http.proxy == "http://proxy.example:3128"
+    assert settings.http.cleartext_hosts == {"sigstore.lab", "10.0.0.7", "fd00::7"}
+    assert (settings.ledger_failure, settings.verify_with_expired_trust) == ("open", True)
+    target = settings.instances["public"].signing_config_target
+    assert target == "signing_config_rekor_v2.v0.2.json"
     corp, lab = settings.instances["corp"], settings.instances["lab.1"]
     assert corp.tuf_url == "https://tuf.corp.example"
     assert corp.tuf_root == tmp_path / "corp.root.json"
@@ -107,7 +117,27 @@ TUF = 'tuf_url = "https://t"\ntuf_root = "r"\n'
         ('[timeouts]\nidle = "5"', 2, "timeouts.idle", "a number of seconds, not a string"),
         ("[timeouts]\nidle = 1979-05-27", 2, "timeouts.idle", "not a date"),
         ('[http]\nproxy = "ftp://x"', 2, "http.proxy", "not an http or https URL"),
-        ("[instance]\npublic = {}", 2, "instance.public", "built in"),
+        ("[instance]\npublic = {}", 2, "instance.public", "only its signing_config_target"),
+        (
+            '[instance.staging]\nsigning_config_target = "s"\nfulcio_url = "https://f"',
+            1,
+            "instance.staging",
+            "only its signing_config_target",
+        ),
+        ('[instance.public]\ntuf_url = "https://t"', 1, "instance.public", "built in"),
+        ('[instance.sandbox]\nsigning_config_target = "s"', 1, "instance.sandbox", "built in"),
+        (
+            "[instance.public]\nsigning_config_target = 1",
+            2,
+            "instance.public.signing_config_target",
+            "a string",
+        ),
+        ('ledger_failure = "ajar"', 1, "ledger_failure", "'ajar' is not one of"),
+        ("verify_with_expired_trust = 1", 1, "verify_with_expired_trust", "true or false"),
+        ('[http]\ncleartext_hosts = "a"', 2, "http.cleartext_hosts", "a list of host names"),
+        ('[http]\ncleartext_hosts = ["a:80"]', 2, "http.cleartext_hosts", "'a:80' is not"),
+        ("[http]\ncleartext_hosts = [1]", 2, "http.cleartext_hosts", "1 is not a host name"),
+        ('[http]\ncleartext_hosts = ["https://a"]', 2, "http.cleartext_hosts", "is not a host"),
         ("[instance.Corp]\nx = 1", 1, "instance.Corp", "a name is made of"),
         ("[instance.corp]", 1, "instance.corp", "needs either tuf_url with tuf_root"),
         (f'[instance.c]\n{TUF}trusted_root = "t"', 1, "instance.c", "needs either"),

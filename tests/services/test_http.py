@@ -204,6 +204,7 @@ async def test_caller_that_gives_up_is_not_answered_with_an_error(autojump_clock
         "https://a\x00b/",
         "http://127.0.0.1.evil.example/",
         "http://localhost.evil.example/",
+        "http://a.localhost/",
         "https://[::1",
         "https://host:99999/",
     ],
@@ -217,7 +218,7 @@ async def test_urls_that_are_not_asked(autojump_clock, url):
 
 @pytest.mark.parametrize(
     "url",
-    ["http://127.0.0.1:8080/", "http://[::1]:1/", "http://localhost/", "http://a.localhost/"],
+    ["http://127.0.0.1:8080/", "http://[::1]:1/", "http://localhost/"],
 )
 async def test_loopback_may_be_asked_in_clear(autojump_clock, url):
     assert (await send(Upstream(ok()), url=url)).status == 200
@@ -228,6 +229,15 @@ async def test_clear_text_hosts_are_named_one_by_one(autojump_clock):
     client.check("http://fulcio.lan/x")
     with pytest.raises(InvalidInputError, match="clear text"):
         client.check("http://rekor.lan/x")
+
+
+async def test_clear_text_hosts_can_be_changed(autojump_clock):
+    client = client_of(Upstream(ok()), cleartext_hosts=frozenset({"fulcio.lan"}))
+    client.check("http://fulcio.lan/x")
+    client.allow_cleartext(frozenset({"rekor.lan"}))
+    client.check("http://rekor.lan/x")
+    with pytest.raises(InvalidInputError, match="clear text"):
+        client.check("http://fulcio.lan/x")
 
 
 async def test_known_urls_are_bounded(autojump_clock):

@@ -221,6 +221,42 @@ def test_reload_changes_instances(daemon) -> None:
     assert [one["name"] for one in daemon.ask().body["instances"]] == names
 
 
+BROKEN = {
+    "a file that is not there": '[instance.third]\ntuf_url = "https://x"\ntuf_root = "n"\n',
+    "no valid text": "\x00",
+}
+
+
+@pytest.mark.parametrize("more", BROKEN.values(), ids=BROKEN.keys())
+def test_no_settings_end_a_running_daemon(daemon, more: str) -> None:
+    config = daemon.directory / "config.toml"
+    config.write_text(config.read_text() + more)
+    daemon.signal(HUP)
+
+    daemon.wait_for_event("settings.refused")
+    assert isinstance(daemon.ask(), Reply)
+
+
+def test_reload_without_a_place_is_refused_and_not_the_end(daemons, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('sandbox_dir = "sandbox"\n')
+    daemon = daemons(environ={"HOME": ""})
+    assert daemon.ready().startswith("READY ")
+    config.write_text("")
+    daemon.signal(HUP)
+    daemon.wait_for_event("settings.refused")
+
+    assert isinstance(daemon.ask(), Reply)
+
+
+def test_reload_names_what_waits_for_the_next_start(daemon) -> None:
+    config = daemon.directory / "config.toml"
+    config.write_text(config.read_text() + '[http]\nproxy = "http://proxy.example:1"\n')
+    daemon.ask("reload")
+
+    assert daemon.wait_for_event("settings.need_restart")["keys"] == ["http.proxy"]
+
+
 def test_usr1_drops_keys(daemon) -> None:
     daemon.signal(USR1)
 
@@ -236,6 +272,33 @@ def test_bad_settings_are_told_with_their_line(tmp_path: Path, daemons) -> None:
         f"FAILED {tmp_path}/config.toml:3: reuse: must be a string, not a whole number"
     )
     assert daemon.wait() == 4
+
+
+def test_a_file_that_settings_name_and_is_not_there_is_a_mistake_in_them(
+    tmp_path: Path, daemons
+) -> None:
+    (tmp_path / "config.toml").write_text('[instance.x]\ntuf_url = "https://x"\ntuf_root = "n"\n')
+    daemon = daemons()
+
+    assert daemon.ready() == f"FAILED {tmp_path}/n cannot be read: No such file or directory"
+    assert daemon.wait() == 4
+
+
+def test_a_ledger_that_cannot_be_opened_is_told(tmp_path: Path, daemons) -> None:
+    (tmp_path / "state" / "ledger.jsonl").mkdir(parents=True)
+    daemon = daemons()
+
+    assert daemon.ready() == "FAILED the ledger cannot be opened: Is a directory"
+    assert daemon.wait() == 6
+
+
+def test_state_that_others_may_write_is_refused(tmp_path: Path, daemons) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(0o777)
+    daemon = daemons()
+
+    assert "state is not ours alone to write to" in daemon.ready()
+    assert daemon.wait() == 6
 
 
 def test_directory_open_to_others_is_refused(tmp_path: Path, daemons) -> None:

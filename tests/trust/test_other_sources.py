@@ -6,6 +6,7 @@ import json
 import os
 import random
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -310,6 +311,15 @@ def test_configured_instances(tmp_path):
     )
     assert found["files"] == FileInstance("files", tmp_path / "trusted_root.json")
     assert "public" in found
+
+
+def test_of_a_builtin_instance_the_signing_configuration_can_be_chosen(tmp_path):
+    target = "signing_config_rekor_v2.v0.2.json"
+    found = configured(
+        [InstanceSettings(name="public", signing_config_target=target)], sandbox_dir=tmp_path
+    )
+    own = builtin(tmp_path)
+    assert found == {**own, "public": replace(own["public"], signing_config_target=target)}
 
 
 def test_tuf_root_that_is_not_there(tmp_path):

@@ -82,7 +82,7 @@ class Ledger:
         self._path = path
         self._clock = clock
         self._session = session
-        self._on_failure = on_failure
+        self.on_failure = on_failure
         self._file_bytes = file_bytes
         self._files_kept = files_kept
         self._fd = -1
@@ -137,7 +137,7 @@ class Ledger:
         except (OSError, ValueError) as exc:
             self.failures += 1
             _log.error("ledger.attempt", exc=exc)
-            if self._on_failure == "closed":
+            if self.on_failure == "closed":
                 reason = getattr(exc, "strerror", None) or str(exc)
                 raise LedgerError(f"the ledger cannot be written: {reason}") from exc
         return attempt_id

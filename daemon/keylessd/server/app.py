@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from keylessd import log
+from keylessd.errors import DaemonError, InvalidInputError
+from keylessd.locations import NoLocationError
 from keylessd.log import EventLog
 from keylessd.server.connections import Connections
 from keylessd.server.dispatch import Count, Dispatcher, Handler
 from keylessd.server.self_request import answers_itself
 from keylessd.server.signals import Reactions, obey
 from keylessd.server.systemd import Notifier, feed_watchdog
-from keylessd.settings import Settings, SettingsError
+from keylessd.settings import Settings, restart_needed
 
 if TYPE_CHECKING:
     from keylessd.server.listen import Listening
@@ -167,13 +169,13 @@ class Daemon:
         """Read the settings again and put them in force, all or none.
 
         Raises:
-            SettingsError: they cannot be used; those in force stay.
+            InvalidInputError: they, or a file they name, cannot be used; those in force stay.
         """
         async with self._reloading:
             microseconds = str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
             self._start.notifier.send(RELOADING="1", MONOTONIC_USEC=microseconds)
             try:
-                settings = self._start.load_settings()
+                before, settings = self.settings, self._load()
                 # Whatever can fail comes first; then no step waits, so nobody sees a mixture.
                 if self._rooms is not None:
                     self._rooms.apply(settings)
@@ -182,8 +184,16 @@ class Daemon:
                 if self._connections is not None:
                     self._connections.apply(settings)
                 _log.info("settings.reloaded")
+                if waiting := restart_needed(before, settings):
+                    _log.warning("settings.need_restart", keys=waiting)
             finally:
                 self._ready()
+
+    def _load(self) -> Settings:
+        try:
+            return self._start.load_settings()
+        except NoLocationError as exc:
+            raise InvalidInputError(str(exc)) from exc
 
     def _ready(self) -> None:
         where = ", ".join(one.path for one in self._start.listening)
@@ -225,7 +235,7 @@ class Daemon:
     async def _reload_quietly(self) -> None:
         try:
             await self.reload()
-        except SettingsError as exc:
+        except DaemonError as exc:
             _log.error("settings.refused", problem=exc.message)
 
     def _drop_keys(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import trio
 
 from keyless._version import __version__
 from keylessd.clock import SystemClock
+from keylessd.errors import ShuttingDownError
 from keylessd.flow.threads import Threads
 from keylessd.ops import house
 from keylessd.server.files import FileCache
@@ -37,12 +38,11 @@ class TrustInForce:
     """The trust of the settings in force: a reload puts another in its place.
 
     Requests that began with the old one keep what they got from it; those that still wait for it
-    are told to try again.
+    ask the new one.
     """
 
     def __init__(self, trust: Trust) -> None:
         self._trust = trust
-        self._scope = trio.CancelScope()
         self._replaced = trio.Event()
 
     @property
@@ -76,11 +76,21 @@ class TrustInForce:
 
     async def material(self, where: Where, purpose: Purpose = "sign") -> TrustMaterial:
         """Return what *where* means; see Trust.material()."""
-        return await self._trust.material(where, purpose)
+        return await self._ask(lambda trust: trust.material(where, purpose))
 
     async def refresh(self, instance: str) -> TrustMaterial:
         """Renew one instance; see Trust.refresh()."""
-        return await self._trust.refresh(instance)
+        return await self._ask(lambda trust: trust.refresh(instance))
+
+    async def _ask(self, question: Callable[[Trust], Awaitable[TrustMaterial]]) -> TrustMaterial:
+        while True:
+            asked = self._trust
+            try:
+                return await question(asked)
+            except ShuttingDownError:
+                if asked is self._trust:
+                    raise
+                # It ended because another took its place.
 
     def status(self) -> list[InstanceStatus]:
         """Return the state of every instance."""
@@ -94,12 +104,14 @@ class HouseRooms:
         self,
         operations: House,
         *,
+        http: HttpClient,
         trust: TrustInForce,
         make_trust: Callable[[Settings], Trust],
         files: FileCache,
         settings: Settings,
     ) -> None:
         self._house = operations
+        self._http = http
         self._trust = trust
         self._make_trust = make_trust
         self._files = files
@@ -114,7 +126,10 @@ class HouseRooms:
         await self._trust.run(task_status=task_status)
 
     def apply(self, settings: Settings) -> None:
-        """Put other instances and bounds in force. Keys stay, and so does the HTTP client.
+        """Put other instances and bounds in force.
+
+        Keys stay, and so do the HTTP client with its proxy and the directories: those are for
+        the next start.
 
         Raises:
             InvalidInputError: an instance names a file that cannot be read; nothing changed.
@@ -126,6 +141,9 @@ class HouseRooms:
             except BaseException:
                 self._settings = before
                 raise
+        # From here on nothing fails.
+        self._http.allow_cleartext(settings.http.cleartext_hosts)
+        self._house.ledger.on_failure = settings.ledger_failure
         self._files.resize(settings.limits.file_cache_mib * MIB)
 
     def cut(self) -> int:
@@ -139,7 +157,12 @@ class HouseRooms:
 
 def _trust_settings(settings: Settings) -> tuple[object, ...]:
     """Return what a change of which needs another Trust."""
-    return (settings.default_instance, dict(settings.instances), settings.sandbox_dir)
+    return (
+        settings.default_instance,
+        dict(settings.instances),
+        settings.sandbox_dir,
+        settings.verify_with_expired_trust,
+    )
 
 
 @asynccontextmanager
@@ -154,7 +177,12 @@ async def open_rooms(settings: Settings) -> AsyncGenerator[HouseRooms]:
     cache_dir, state_dir = settings.cache_dir, settings.state_dir
     clock, rng, threads = SystemClock(), random.SystemRandom(), Threads()
     async with new_client(proxy=settings.http.proxy) as client:
-        http = HttpClient(client, rng=rng, user_agent=USER_AGENT)
+        http = HttpClient(
+            client,
+            rng=rng,
+            user_agent=USER_AGENT,
+            cleartext_hosts=settings.http.cleartext_hosts,
+        )
 
         def make_trust(settings: Settings) -> Trust:
             sandbox = settings.sandbox_dir or state_dir / "sandbox"
@@ -166,6 +194,7 @@ async def open_rooms(settings: Settings) -> AsyncGenerator[HouseRooms]:
                 clock=clock,
                 threads=threads,
                 rng=rng,
+                verify_with_expired_trust=settings.verify_with_expired_trust,
             )
 
         trust = TrustInForce(make_trust(settings))
@@ -181,10 +210,12 @@ async def open_rooms(settings: Settings) -> AsyncGenerator[HouseRooms]:
                     nursery=nursery,
                     ledger_path=state_dir / LEDGER,
                     reuse=settings.reuse,
+                    ledger_failure=settings.ledger_failure,
                 )
                 files = FileCache(settings.limits.file_cache_mib * MIB)
                 yield HouseRooms(
                     operations,
+                    http=http,
                     trust=trust,
                     make_trust=make_trust,
                     files=files,

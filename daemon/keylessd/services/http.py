@@ -29,6 +29,7 @@ from keylessd.errors import (
 from keylessd.flow.backoff import backoff
 from keylessd.services.pieces import CLOSE_SECONDS, Pieces
 from keylessd.services.pool import DirectClient, PooledTransport
+from keylessd.services.proxied import Proxied
 from keylessd.services.urls import Target, check_url, printable, upstream_message
 
 # Connections in all. A full house signs 256 things at once, and each asks a log and a timestamp
@@ -69,25 +70,27 @@ def new_client(
     """Return a client with the profile of this module; enter it before use.
 
     Args:
-        proxy: URL of an HTTP proxy, from the settings; never from the environment.
+        proxy: URL of an HTTP proxy for all but this machine, from the settings; never from the
+            environment.
         transport: Replaces the network, in tests.
     """
-    if transport is None and proxy is None:
+    if transport is None:
         transport = PooledTransport(
             ssl_context=ssl.create_default_context,
             max_connections=MAX_PARALLEL,
             keepalive_seconds=KEEPALIVE_SECONDS,
         )
-    if transport is not None:
-        return DirectClient(transport)
-    return httpx.AsyncClient(
+        if proxy is not None:
+            transport = Proxied(transport, _proxy_transport(proxy))
+    return DirectClient(transport)
+
+
+def _proxy_transport(url: str) -> httpx.AsyncBaseTransport:
+    return httpx.AsyncHTTPTransport(
         # The system's store, not a package's copy of one.
         verify=ssl.create_default_context(),
         trust_env=False,
-        follow_redirects=False,
-        http2=False,
-        proxy=proxy,
-        timeout=httpx.Timeout(WRITE_SECONDS, connect=CONNECT_SECONDS),
+        proxy=url,
         limits=httpx.Limits(
             max_connections=MAX_PARALLEL,
             max_keepalive_connections=MAX_PARALLEL,
@@ -224,6 +227,12 @@ class HttpClient:
                 await _close(response)
             await trio.sleep(next(pauses))
         raise ValueError(f"attempts is {attempts}; at least 1 is needed")
+
+    def allow_cleartext(self, hosts: frozenset[str]) -> None:
+        """Set the host names that may be asked by plain http, besides loopback."""
+        if hosts != self._cleartext_hosts:
+            self._cleartext_hosts = hosts
+            self._targets.clear()
 
     def check(self, url: str) -> None:
         """Refuse a URL that send() would refuse.

@@ -64,8 +64,11 @@ def _authorization(url: httpx.URL) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether *host* is this machine by its very name: no resolver is asked."""
-    if host == "localhost" or host.endswith(".localhost"):
+    """Return whether *host* is this machine by its very name.
+
+    Not names below ``localhost``: where the system does not know them, a name server is asked.
+    """
+    if host == "localhost":
         return True
     try:
         return ip_address(host).is_loopback

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -111,14 +111,21 @@ def builtin(sandbox_dir: Path) -> dict[str, InstanceSpec]:
 def configured(
     settings: Iterable[InstanceSettings], *, sandbox_dir: Path
 ) -> Mapping[str, InstanceSpec]:
-    """Return the built-in instances and those of the settings, which win over the former.
+    """Return the built-in instances and those of the settings.
+
+    Settings for a built-in one choose its signing configuration and nothing else.
 
     Raises:
         InvalidInputError: If a TUF root that the settings name cannot be read.
     """
     instances = builtin(sandbox_dir)
     for one in settings:
-        instances[one.name] = _configured(one)
+        known = instances.get(one.name)
+        if isinstance(known, TufInstance):
+            target = one.signing_config_target or SIGNING_CONFIG_TARGET
+            instances[one.name] = replace(known, signing_config_target=target)
+        else:
+            instances[one.name] = _configured(one)
     return instances
 
 

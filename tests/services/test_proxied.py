@@ -1,0 +1,56 @@
+"""What goes through a proxy, and what must not: real sockets on this machine."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+
+import trio
+
+from keylessd.services.http import HttpClient, new_client
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
+
+
+class Server:
+    """Answers every request with a word, and keeps the first line of each."""
+
+    def __init__(self, word: bytes) -> None:
+        self.word = word
+        self.asked: list[bytes] = []
+        self.port = 0
+
+    async def run(self, *, task_status) -> None:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        self.port = listener.socket.getsockname()[1]
+        await trio.serve_listeners(self._answer, [listener], task_status=task_status)
+
+    async def _answer(self, stream: trio.SocketStream) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += await stream.receive_some()
+        self.asked.append(head.split(b"\r\n")[0])
+        await stream.send_all(ANSWER + self.word)
+        await stream.aclose()
+
+
+async def test_what_is_asked_of_this_machine_never_goes_through_the_proxy():
+    proxy, local = Server(b"px"), Server(b"me")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(proxy.run)
+        await nursery.start(local.run)
+        async with new_client(proxy=f"http://127.0.0.1:{proxy.port}") as client:
+            http = HttpClient(
+                client,
+                rng=random.Random(1),
+                user_agent="test",
+                cleartext_hosts=frozenset({"far.example"}),
+            )
+            get = partial(http.send, "GET", service="s", deadline_seconds=10)
+            assert (await get(f"http://127.0.0.1:{local.port}/token")).body == b"me"
+            assert (await get(f"http://localhost:{local.port}/token")).body == b"me"
+            assert proxy.asked == []
+            assert (await get("http://far.example/x")).body == b"px"
+        assert proxy.asked == [b"GET http://far.example/x HTTP/1.1"]
+        assert len(local.asked) == 2
+        nursery.cancel_scope.cancel()
