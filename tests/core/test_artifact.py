@@ -160,7 +160,7 @@ def test_envelope_of_each_curve(curve: str, algorithm: HashAlgorithm | None) -> 
 
 def test_envelope_of_ed25519() -> None:
     key = ed25519.Ed25519PrivateKey.generate()
-    assert verify_content(envelope(key), key.public_key(), digests())
+    assert verify_content(envelope(key), key.public_key(), digests()) is None
     wrong = replace(envelope(key), payload=b"[]")
     assert refused(wrong, key) == "signature"
 
@@ -179,9 +179,10 @@ def test_type_and_payload_are_both_signed() -> None:
 def test_lengths_are_counted_in_bytes() -> None:
     key = ec_key()
     kind, payload = "application/é", "ü".encode()
-    signature = sign(key, b"DSSEv1 14 " + kind.encode() + b" 2 " + payload)
+    signed = b"DSSEv1 14 " + kind.encode() + b" 2 " + payload
+    signature = sign(key, signed)
     content = DsseEnvelope(payload, kind, signature, "")
-    assert verify_content(content, key.public_key(), digests())
+    assert verify_content(content, key.public_key(), digests()) == digest_of(SHA256, signed)
 
 
 # --- statements ----------------------------------------------------------------------------
@@ -211,7 +212,7 @@ def test_artifact_is_any_of_the_subjects(place: int) -> None:
         [{"sha256": HEX.upper()}],
         [{"sha256": HEX[:-2]}],
         [{"sha1": HEX}],
-        [{"sha512": HEX}, {"sha256": "00" * 32}],
+        [{"SHA256": HEX}],
     ],
     ids=["other", "upper-case", "short", "other-algorithm", "misnamed"],
 )
@@ -231,6 +232,31 @@ def test_digest_that_the_subjects_are_named_by_is_asked_for() -> None:
         check_statement(content, digests())
     assert error.value.algorithm is SHA512
     assert check_statement(content, digests(ARTIFACT, SHA256, SHA512))
+
+
+def test_subject_of_another_hash_among_those_of_ours_is_asked_for() -> None:
+    # One subject is named by the hash that was given, the artifact itself by another.
+    about = {"sha512": digest_of(SHA512, ARTIFACT).hex}
+    content = DsseEnvelope(statement({"sha256": "00" * 32}, about), IN_TOTO, b"-", "")
+    with pytest.raises(MissingDigestError) as error:
+        check_statement(content, digests())
+    assert error.value.algorithm is SHA512
+    found = check_statement(content, digests(ARTIFACT, SHA256, SHA512))
+    assert found is not None
+    assert found.digest == digest_of(SHA512, ARTIFACT)
+    assert statement_refused(content.payload, digests(b"another", SHA256, SHA512)) == "subject"
+
+
+def test_digest_that_is_reported_is_one_that_was_compared() -> None:
+    world = World()
+    payload = statement({"sha512": digest_of(SHA512, ARTIFACT).hex})
+    result = verified(world, world.envelope(payload), *HashAlgorithm)
+    assert result.digest == digest_of(SHA512, ARTIFACT)
+    nothing = verify_bundle(
+        world.envelope(payload), {}, world.root(),
+        expected=SIGNER, options=VerifyOptions(any_subject=True),
+    )  # fmt: skip
+    assert nothing.digest is None
 
 
 def test_statement_without_an_artifact() -> None:
@@ -294,9 +320,12 @@ def test_bundle_of_each_curve(curve: str, generation: int) -> None:
     assert verified(world, world.envelope(statement(ABOUT))).statement == statement(ABOUT)
 
 
+@pytest.mark.parametrize("generation", [1, 2])
 @pytest.mark.parametrize("curve", ["p384", "p521"])
-def test_old_bundle_with_sha256_of_a_larger_curve(curve: str) -> None:
-    world = World(key=ec_key(CURVES[curve]()), rekor=v1_log())
+def test_bundle_with_sha256_of_a_larger_curve(curve: str, generation: int) -> None:
+    world = World(key=ec_key(CURVES[curve]()))
+    if generation == 1:
+        world.rekor = v1_log()
     bundle = world.message(algorithm=SHA256)
     assert verified(world, bundle, *HashAlgorithm).digest == digest_of(SHA256, ARTIFACT)
     assert verified(world, world.envelope(statement(ABOUT), algorithm=SHA256))

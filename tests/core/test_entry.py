@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 import pytest
@@ -79,7 +80,12 @@ DIGEST = digest_of(HashAlgorithm.SHA256, b"artifact")
 MESSAGE = MessageSignature(SIGNATURE, None)
 PAYLOAD = b'{"a":1}'
 ENVELOPE = DsseEnvelope(PAYLOAD, "application/vnd.in-toto+json", SIGNATURE, "")
-PAE_DIGEST = digest_of(HashAlgorithm.SHA256, pae(ENVELOPE.payload_type, PAYLOAD))
+
+
+def pae_digest(content: DsseEnvelope) -> Digest:
+    return digest_of(HashAlgorithm.SHA256, pae(content.payload_type, content.payload))
+
+
 PAYLOAD_HASH = {"algorithm": "sha256", "value": hashlib.sha256(PAYLOAD).hexdigest()}
 
 
@@ -162,9 +168,11 @@ def _check(
     content: MessageSignature | DsseEnvelope,
     *,
     verifier: bytes = DER,
-    digest: Digest | None = DIGEST,
+    digest: Digest | EllipsisType | None = ...,
     is_certificate: bool = True,
 ) -> None:
+    if isinstance(digest, EllipsisType):
+        digest = DIGEST if isinstance(content, MessageSignature) else pae_digest(content)
     check_entry(
         entry, content=content, verifier=verifier, is_certificate=is_certificate, digest=digest
     )
@@ -192,7 +200,7 @@ def _edited(body: Body, path: str, item: object) -> Body:
 FORMS: dict[str, tuple[Body, MessageSignature | DsseEnvelope]] = {
     "hashedrekord-v1": (hashedrekord_v1(), MESSAGE),
     "hashedrekord-v2": (hashedrekord_v2(), MESSAGE),
-    "hashedrekord-v2-dsse": (hashedrekord_v2(PAE_DIGEST), ENVELOPE),
+    "hashedrekord-v2-dsse": (hashedrekord_v2(pae_digest(ENVELOPE)), ENVELOPE),
     "dsse": (dsse(), ENVELOPE),
     "intoto": (intoto(), ENVELOPE),
 }
@@ -327,7 +335,7 @@ WRONG = [
     ("dsse", DSSE, [], "entry-body"),
     ("dsse", DSSE, dsse()["spec"]["signatures"] * 2, "entry-body"),
     ("dsse", "spec.payloadHash.value", OTHER_HASH, "entry-digest"),
-    ("dsse", "spec.payloadHash.value", PAE_DIGEST.hex, "entry-digest"),
+    ("dsse", "spec.payloadHash.value", pae_digest(ENVELOPE).hex, "entry-digest"),
     ("dsse", "spec.payloadHash.algorithm", "sha512", "entry-digest"),
     ("dsse", "spec.payloadHash", ..., "entry-body"),
     ("intoto", f"{INTOTO}.0.sig", b64(b64(b"other").encode()), "entry-signature"),
@@ -360,10 +368,15 @@ def test_digest_of_another_artifact_or_algorithm_is_refused(form: str) -> None:
     assert _refusal(lambda: _check(_entry(body), content, digest=wider)).startswith("entry-")
 
 
-@pytest.mark.parametrize("form", ["hashedrekord-v2-dsse", "dsse", "intoto"])
-def test_envelope_needs_no_digest_from_outside(form: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "good"), [("hashedrekord-v2-dsse", False), ("dsse", True), ("intoto", True)]
+)
+def test_envelope_of_a_key_that_signs_no_digest(form: str, good: bool) -> None:
     body, content = FORMS[form]
-    _check(_entry(body), content, digest=None)
+    if good:
+        _check(_entry(body), content, digest=None)
+    else:
+        assert _refusal(lambda: _check(_entry(body), content, digest=None)) == "entry-digest"
 
 
 @pytest.mark.parametrize("form", ["hashedrekord-v2-dsse", "dsse", "intoto"])
@@ -465,7 +478,7 @@ def test_key_and_hash_have_one_name_in_rekor_v2(
 def test_keys_that_rekor_v2_cannot_log_are_refused() -> None:
     ed = spki(ed25519.Ed25519PrivateKey.from_private_bytes(b"k" * 32).public_key())
     odd = spki(rsa.generate_private_key(65537, 2304).public_key())
-    for der, content in ((ed, ENVELOPE), (odd, MESSAGE), (b"junk", MESSAGE)):
+    for der, content in ((ed, MESSAGE), (odd, MESSAGE), (b"junk", MESSAGE)):
         entry = _v2_by_key(der, DIGEST, "PKIX_ED25519")
         with pytest.raises(VerificationError) as caught:
             _check(entry, content, verifier=der, is_certificate=False)
@@ -598,7 +611,9 @@ def test_real_entries(vectors: Path, case: str, expected: str | None) -> None:
             content=bundle.content,
             verifier=verifier,
             is_certificate=is_certificate,
-            digest=digest_of(HashAlgorithm.SHA256, data),
+            digest=digest_of(HashAlgorithm.SHA256, data)
+            if isinstance(bundle.content, MessageSignature)
+            else pae_digest(bundle.content),
         )
 
     if expected is None:

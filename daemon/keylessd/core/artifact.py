@@ -50,10 +50,12 @@ class SignedStatement:
     Attributes:
         payload: The statement's bytes.
         predicate_type: URI of the predicate's type.
+        digest: The artifact's digest that a subject has; None if no subject was compared.
     """
 
     payload: bytes
     predicate_type: str
+    digest: Digest | None
 
 
 # --- the signature -------------------------------------------------------------------------
@@ -72,8 +74,8 @@ def verify_content(
         digests: The artifact's.
 
     Returns:
-        The artifact's digest: the one that was signed, or for an envelope the first one given,
-        which `check_statement` must still find in it.
+        The digest that was signed: the artifact's, or that of an envelope's pre-authentication
+        encoding; None if the key signs the encoding itself (Ed25519).
 
     Raises:
         MissingDigestError: The key signs with a hash that is not among the digests.
@@ -82,8 +84,7 @@ def verify_content(
     """
     if isinstance(content, MessageSignature):
         return _verify_message_signature(content, key, digests)
-    _verify_envelope(content, key)
-    return next((digests[name] for name in HashAlgorithm if name in digests), None)
+    return _verify_envelope(content, key)
 
 
 def _hashes_of(key: PublicKey) -> tuple[HashAlgorithm, ...]:
@@ -148,20 +149,21 @@ def _check_claimed_digest(
         )
 
 
-def _verify_envelope(content: DsseEnvelope, key: PublicKey) -> None:
+def _verify_envelope(content: DsseEnvelope, key: PublicKey) -> Digest | None:
     message = pae(content.payload_type, content.payload)
     if isinstance(key, ed25519.Ed25519PublicKey):
         try:
             verify_message(key, content.signature, message)
         except BadSignatureError as exc:
             raise _bad_envelope() from exc
-        return
+        return None
     for algorithm in _hashes_of(key):
+        digest = digest_of(algorithm, message)
         try:
-            verify_digest(key, content.signature, digest_of(algorithm, message))
+            verify_digest(key, content.signature, digest)
         except BadSignatureError:
             continue
-        return
+        return digest
     raise _bad_envelope()
 
 
@@ -191,7 +193,7 @@ def check_statement(
         The statement, or None if an artifact was signed and none is expected.
 
     Raises:
-        MissingDigestError: No digest is given, or all subjects are named by other hashes.
+        MissingDigestError: No subject matches, and one is named by other hashes only.
         VerificationError: ``payload-type``, ``statement``, ``subject`` or ``predicate-type``.
     """
     if isinstance(content, MessageSignature):
@@ -208,9 +210,9 @@ def check_statement(
             wanted=PAYLOAD_TYPE,
         )
     statement = parse_statement(content.payload)
+    digest = None
     if digests or not any_subject:
-        _check_algorithms(statement, digests)
-        check_subject(statement, digests)
+        digest = _matched_digest(statement, digests)
     if predicate_type is not None and statement.predicate_type != predicate_type:
         raise VerificationError(
             "predicate-type",
@@ -218,14 +220,27 @@ def check_statement(
             found=statement.predicate_type[:200],
             wanted=predicate_type,
         )
-    return SignedStatement(content.payload, statement.predicate_type)
+    return SignedStatement(content.payload, statement.predicate_type, digest)
 
 
-def _check_algorithms(statement: Statement, digests: Mapping[HashAlgorithm, Digest]) -> None:
-    """Say which digest is needed if the given ones can match no subject at all."""
-    named = {name for subject in statement.subjects for name in subject.digests}
-    if any(algorithm.value in named for algorithm in digests):
-        return
-    for algorithm in HashAlgorithm:
-        if algorithm.value in named:
-            raise MissingDigestError("subject", algorithm)
+def _matched_digest(statement: Statement, digests: Mapping[HashAlgorithm, Digest]) -> Digest:
+    """Return the artifact's digest that a subject has, or say which one is needed to tell."""
+    try:
+        subject = check_subject(statement, digests)
+    except VerificationError:
+        for algorithm in HashAlgorithm:
+            if _could_match(statement, algorithm, digests):
+                raise MissingDigestError("subject", algorithm) from None
+        raise
+    return next(digest for digest in digests.values() if digest.algorithm.value in subject.digests)
+
+
+def _could_match(
+    statement: Statement, algorithm: HashAlgorithm, digests: Mapping[HashAlgorithm, Digest]
+) -> bool:
+    """Return whether a subject, of which nothing is known yet, has a digest by that hash."""
+    given = {name.value for name in digests}
+    return any(
+        algorithm.value in subject.digests and given.isdisjoint(subject.digests)
+        for subject in statement.subjects
+    )

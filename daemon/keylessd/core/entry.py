@@ -16,13 +16,11 @@ from keylessd.core.bundle import DsseEnvelope, MessageSignature, TlogEntry
 from keylessd.core.canonical import canonical_json
 from keylessd.core.certificate import read_certificate, read_pem_certificate
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
-from keylessd.core.dsse import pae
 from keylessd.core.keys import (
     BadSignatureError,
     PublicKey,
     key_details,
     load_public_key,
-    signing_hash,
     spki,
     supported_key,
 )
@@ -84,8 +82,9 @@ def check_entry(
         content: The bundle's signature or envelope.
         verifier: DER of the leaf certificate, or of the managed key's SubjectPublicKeyInfo.
         is_certificate: Which of the two *verifier* is.
-        digest: The artifact's digest in the hash that was signed with. Only for a message
-            signature; an envelope has in itself all that its digests are computed from.
+        digest: What was signed, from `keylessd.core.artifact.verify_content`: the artifact's
+            digest, or that of an envelope's pre-authentication encoding, in the hash that was
+            signed with; None if the key signs messages themselves (Ed25519).
 
     Raises:
         VerificationError: ``check="entry-kind"`` if the kind is not supported, is not the
@@ -230,13 +229,8 @@ def _check_hashedrekord_v2(
     raw = _child(logged, "x509Certificate" if signer.is_certificate else "publicKey")
     _match("verifier", raw.octets("rawBytes"), signer.der)
     key = _key_of(signer)
-    if isinstance(content, DsseEnvelope):
-        algorithm = signing_hash(key)
-        if algorithm is None:
-            raise VerificationError("entry-verifier", "such a log has no pure Ed25519 signatures")
-        digest = digest_of(algorithm, pae(content.payload_type, content.payload))
     if digest is None:
-        raise VerificationError("entry-digest", "the artifact's digest is not known")
+        raise VerificationError("entry-digest", "such a log has no signatures without a digest")
     details = _details_of(key, digest.algorithm)
     if logged.text("keyDetails") != details:
         raise VerificationError(

@@ -125,7 +125,8 @@ class Verified:
         times: When; empty only for a managed key.
         entries: Where it is logged; entries of unknown logs are left out.
         scts: Who saw the certificate.
-        digest: The artifact's, as it was given; None if none was.
+        digest: The artifact's that was signed, or that a subject of the statement has; None if
+            no artifact was given.
         statement: The exact bytes of a signed in-toto statement, or None.
         predicate_type: The statement's.
         certificate: The signer's.

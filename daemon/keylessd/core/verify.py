@@ -77,7 +77,7 @@ class _Case:
     path: tuple[x509.Certificate, ...] = ()
     scts: tuple[VerifiedSct, ...] = ()
     signer: Signer | None = None
-    digest: Digest | None = None
+    signed: Digest | None = None
     statement: SignedStatement | None = None
 
     @property
@@ -270,7 +270,7 @@ def _check_signer(case: _Case) -> None:
 
 def _check_signature(case: _Case) -> None:
     """The signature is the signer's, over the artifact's digest or the envelope's payload."""
-    case.digest = verify_content(case.bundle.content, case.key, case.digests)
+    case.signed = verify_content(case.bundle.content, case.key, case.digests)
 
 
 def _check_entry_bodies(case: _Case) -> None:
@@ -283,7 +283,7 @@ def _check_entry_bodies(case: _Case) -> None:
             content=case.bundle.content,
             verifier=verifier,
             is_certificate=managed is None,
-            digest=case.digest,
+            digest=case.signed,
         )
 
 
@@ -382,13 +382,14 @@ def _facts(case: _Case, steps: tuple[str, ...]) -> Verified:
     managed = case.managed
     key_sha256 = None if managed is None else hashlib.sha256(spki(managed.key)).hexdigest()
     statement = case.statement
+    digest = case.signed if statement is None else statement.digest
     return Verified(
         signer=case.signer,
         key_sha256=key_sha256,
         times=tuple(case.times()),
         entries=entries,
         scts=case.scts,
-        digest=case.digest,
+        digest=digest,
         statement=None if statement is None else statement.payload,
         predicate_type=None if statement is None else statement.predicate_type,
         certificate=case.leaf,

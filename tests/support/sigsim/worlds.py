@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -84,7 +85,7 @@ class RekorLog:
             base_url=self.base_url,
             name=self.name,
             key=self.key.public_key(),
-            key_details="",
+            key_details=key_details(self.key.public_key()),
             valid_for=valid_for,
             log_id=self.key_id,
             checkpoint_key_id=None,
@@ -214,7 +215,8 @@ class World:
     ) -> bytes:
         """What the log is told about a signature."""
         if self.rekor.generation == 2:
-            details = key_details(self.key.public_key())
+            hash_bits = digest.algorithm.value.removeprefix("sha")
+            details = re.sub(r"(?<=_SHA_)\d+", hash_bits, key_details(self.key.public_key()))
             return hashedrekord_v2_body(
                 digest,
                 content.signature,
