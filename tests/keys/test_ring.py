@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import trio
@@ -230,12 +231,51 @@ async def test_drop_all_also_reaches_keys_in_use_and_on_their_way(autojump_clock
         bench = Bench(certificate, nursery)
         held, _ = await bench.ring.acquire(REQUEST, reuse="window", margin=MARGIN)
         other = replace(REQUEST, owner_uid=1)
-        nursery.start_soon(bench.use, other)
+        on_its_way: list[KeySlot] = []
+
+        async def ask() -> None:
+            on_its_way.append((await bench.ring.acquire(other, reuse="window", margin=MARGIN))[0])
+
+        nursery.start_soon(ask)
         await trio.sleep(0.5)
         assert bench.ring.drop_all() == 1
         assert held.is_destroyed
         await trio.sleep(5)
+        assert [slot.is_destroyed for slot in on_its_way] == [True]
         assert bench.ring.slots() == []
+
+
+async def test_drop_all_reaches_keys_that_are_given_out_no_more(autojump_clock, certificate):
+    async with trio.open_nursery() as nursery:
+        bench = Bench(certificate, nursery)
+        alone, _ = await bench.ring.acquire(REQUEST, reuse="never", margin=MARGIN)
+        old, _ = await bench.ring.acquire(REQUEST, reuse="window", margin=MARGIN)
+        await trio.sleep(9 * 60)
+        new, _ = await bench.ring.acquire(REQUEST, reuse="window", margin=MARGIN)
+        assert old is not new
+        assert bench.ring.drop_all() == 3
+        assert [slot.is_destroyed for slot in (alone, old, new)] == [True] * 3
+        for slot in (alone, old, new):
+            bench.ring.release(slot)
+        assert bench.ring.drop_all() == 0
+
+
+@pytest.mark.parametrize("reuse", ["window", "never"])
+async def test_a_key_on_its_way_while_all_are_dropped_is_dropped(
+    autojump_clock, certificate, reuse
+):
+    async with trio.open_nursery() as nursery:
+        bench = Bench(certificate, nursery)
+        nursery.start_soon(partial(_drop_after, 0.5, bench))
+        slot, _ = await bench.ring.acquire(REQUEST, reuse=reuse, margin=MARGIN)
+        assert slot.is_destroyed
+        bench.ring.release(slot)
+        assert not (await bench.ring.acquire(REQUEST, reuse=reuse, margin=MARGIN))[0].is_destroyed
+
+
+async def _drop_after(seconds: float, bench: Bench) -> None:
+    await trio.sleep(seconds)
+    bench.ring.drop_all()
 
 
 async def test_a_clock_set_back_makes_the_slot_unusable(autojump_clock, certificate):

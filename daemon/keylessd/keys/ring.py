@@ -109,6 +109,7 @@ class KeyRing:
         self._capacity = capacity
         self._issuing: SingleFlight[_Held] = SingleFlight(nursery)
         self._held: dict[Hashable, _Held] = {}
+        self._leased: set[KeySlot] = set()  # also those that are given out no more
         self._generation = 0
 
     async def acquire(
@@ -126,9 +127,12 @@ class KeyRing:
             CallAbandonedError: the daemon is stopping.
         """
         if reuse == "never":
+            generation = self._generation
             slot = await self._issuer.issue(request.issue)
-            slot.leases += 1
+            self._lease(slot)
             slot.retire()
+            if generation != self._generation:
+                slot.destroy()
             return slot, False
         held = self._usable(request.key, margin)
         if held is None:
@@ -144,20 +148,22 @@ class KeyRing:
     def release(self, slot: KeySlot) -> None:
         """Give a slot back."""
         slot.leases -= 1
-        if slot.is_retired and slot.leases == 0:
-            slot.destroy()
+        if slot.leases == 0:
+            self._leased.discard(slot)
+            if slot.is_retired:
+                slot.destroy()
 
     def drop_all(self) -> int:
-        """Destroy every key now, also those in use; return how many.
+        """Destroy every key now, also those in use or on their way; return how many there were.
 
         A request that has not signed yet takes a new slot.
         """
-        self._generation += 1  # what is being issued now is not kept either
-        count = len(self._held)
-        for held in self._held.values():
-            held.slot.destroy()
+        self._generation += 1  # what is being issued now is destroyed when it comes
+        slots = {held.slot for held in self._held.values()} | self._leased
+        for slot in slots:
+            slot.destroy()
         self._held.clear()
-        return count
+        return len(slots)
 
     def slots(self) -> list[SlotStatus]:
         """Return what is held, for status."""
@@ -189,6 +195,7 @@ class KeyRing:
     def _lease(self, slot: KeySlot) -> tuple[KeySlot, bool]:
         was_used = slot.signatures > 0 or slot.leases > 0
         slot.leases += 1
+        self._leased.add(slot)
         return slot, was_used
 
     def _usable(self, key: Hashable, margin: timedelta) -> _Held | None:
@@ -230,7 +237,7 @@ class KeyRing:
             renew_after=slot.not_before + RENEW_SHARE * (slot.not_after - slot.not_before),
         )
         if generation != self._generation:
-            slot.is_retired = True  # for those who wait for it, and nobody after them
+            slot.destroy()  # those who wait for it find that, and ask again
             return held
         old = self._held.pop(request.key, None)
         if old is not None:
