@@ -55,6 +55,7 @@ def test_every_command_has_a_help_text(keyless: Run, name: str, form: list[str])
         (["sign", "--bundle"], "--bundle needs a value: OUT"),
         (["sandbox", "left"], "there is no `sandbox left`; there is up, env"),
         (["demo", "a", "b"], "name one file, or none"),
+        (["demo", "--rekor", "v3"], "--rekor takes v1, v2 or both, not v3"),
     ],
 )
 def test_mistakes_are_named(keyless: Run, words: list[str], says: str) -> None:

@@ -12,7 +12,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
-from starlette.requests import Request  # noqa: TC002
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 

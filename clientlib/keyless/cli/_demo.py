@@ -47,6 +47,9 @@ def run(_command: str, argv: "list[str]") -> int:
         return OK
     if len(options.words) > 1:
         raise UsageError("name one file, or none")
+    rekor = options.text("rekor")
+    if rekor not in (None, "v1", "v2", "both"):
+        raise UsageError(f"--rekor takes v1, v2 or both, not {rekor}")
     home = tempfile.mkdtemp(prefix="keyless-demo-")
     demo = _Demo(home, options)
     try:
