@@ -116,16 +116,30 @@ async def test_a_full_house_makes_room_by_its_idle_guests(listener: socket.socke
             await client.hello()
             await client.ask()
         it.who = Credentials(pid=2, uid=1000, gid=1000)
-        refused = await (await it.connect()).receive()
-        evicted = await clients[0].receive()
-        while it.connections.count > 3:
-            await trio.lowlevel.checkpoint()
         other = await it.connect()
+        welcome = await other.hello()
+        evicted = await clients[0].receive()
+        while it.connections.count > 4:
+            await trio.lowlevel.checkpoint()
+
+        assert isinstance(welcome, Welcome)
+        assert evicted.error.code == "busy"
+        assert isinstance(await other.ask(), Reply)
+        assert isinstance(await clients[3].ask(), Reply)
+
+
+async def test_a_full_house_of_busy_guests_refuses(listener: socket.socket) -> None:
+    limits = Limits(connections=2, connections_per_process=2)
+    async with lab(listener, Settings(limits=limits)) as it:
+        for client in [await it.connect() for _ in range(2)]:
+            await client.hello()
+            await client.send("whoami")
+        while it.running < 2:
+            await trio.lowlevel.checkpoint()
+        it.who = Credentials(pid=2, uid=1000, gid=1000)
+        refused = await (await it.connect()).receive()
 
         assert refused.error.code == "busy"
-        assert evicted.error.code == "busy"
-        assert isinstance(await other.hello(), Welcome)
-        assert isinstance(await clients[3].ask(), Reply)
 
 
 async def test_a_place_is_free_again_after_any_end(listener: socket.socket) -> None:

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keylessd.server.limits import FREE_BYTES, MIB, Admission, ByteBudget, Holder, Penalties
+from keylessd.server.limits import (
+    FREE_BYTES,
+    MAX_EVICTING,
+    MIB,
+    Admission,
+    ByteBudget,
+    Holder,
+    Penalties,
+)
 from keylessd.settings import Limits
 
 A, B = Holder(1, 10), Holder(1, 11)
@@ -81,6 +89,15 @@ def test_nobody_is_evicted_twice() -> None:
 
     assert [connection.evicted for connection in connections] == [1, 1]
     assert not admission.make_room(B)
+
+
+def test_only_so_many_are_evicted_before_the_first_has_gone() -> None:
+    admission, connections = _filled(*[(A, 1.0)] * (MAX_EVICTING + 2))
+
+    assert [admission.make_room(B) for _ in range(MAX_EVICTING + 1)][-2:] == [True, False]
+    admission.leave(1, A)
+    assert admission.make_room(B)
+    assert sum(connection.evicted for connection in connections) == MAX_EVICTING + 1
 
 
 def test_busy_connections_are_never_evicted() -> None:

@@ -159,8 +159,9 @@ class Connections:
         limit = self._admission.refusal(holder)
         if limit is None:
             return None
-        if limit != "process":
-            self._admission.make_room(holder)
+        # Whoever is told to go takes a moment to; the newcomer need not wait for that, nor fail.
+        if limit != "process" and self._admission.make_room(holder):
+            return None
         return _BUSY, limit
 
     def _refuse(

@@ -16,6 +16,8 @@ MIB: Final = 1 << 20
 # Bytes a connection holds without being charged: one read, or a request of usual size.
 FREE_BYTES: Final = 128 << 10
 MAX_PENALTIES: Final = 4096  # processes remembered
+# Connections told to go that have not gone yet. As many newcomers hold a place beyond the limit.
+MAX_EVICTING: Final = 64
 
 _Key = TypeVar("_Key")
 
@@ -97,11 +99,15 @@ class Admission:
 
         Fair means: that process holds more than *newcomer* would. So a process that took all
         slots and does nothing with them loses them one by one to others, and never the other
-        way round. The slot is free a moment later, not at once.
+        way round. The slot is free a moment later, not at once; MAX_EVICTING bounds how many
+        newcomers may be let in on that promise.
 
         Returns:
             Whether a connection was told to go.
         """
+        most = max(self._per_process.values(), default=0)
+        if len(self._evicting) >= MAX_EVICTING or most <= self._per_process[newcomer] + 1:
+            return False
         waiting = [
             (self._per_process[holder], connection.idle_since, slot, connection)
             for slot, (holder, connection) in self._connections.items()
