@@ -19,8 +19,11 @@ from keylessd.errors import (
     ServiceRefusedError,
     ServiceReplyError,
     ServiceUnavailableError,
+    ShuttingDownError,
     TokenError,
 )
+from keylessd.flow.singleflight import CallAbandonedError
+from keylessd.ops.sign import _Report
 from keylessd.sandbox.faults import Cut, Delay, Endless, Garbage, LostReply, Status
 from keylessd.sandbox.rekor_v1 import INDEX_OFFSET
 from ops_rig import material_of, open_rig
@@ -456,9 +459,65 @@ async def test_a_forced_stop_cuts_what_is_under_way(autojump_clock, tmp_path):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cut)
             began = trio.current_time()
-            with pytest.raises(ServiceUnavailableError):
+            with pytest.raises(ShuttingDownError):
                 await rig.sign()
             assert trio.current_time() - began < 4
+        [outcome] = ledger_outcomes(rig)
+        assert (outcome["result"], outcome["code"]) == ("failed", "shutting_down")
+
+
+@BOTH_LOGS
+async def test_an_entry_that_a_log_gave_is_recorded_whatever_happens_then(
+    autojump_clock, tmp_path, log
+):
+    async with open_rig(tmp_path, log.rekor) as rig:
+        rig.faults["tsa"].fail(Delay(60))
+
+        async def cut() -> None:
+            await trio.sleep(10)
+            rig.house.sign.cut()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cut)
+            with pytest.raises(DaemonError):
+                await rig.sign()
+        [outcome] = ledger_outcomes(rig)
+        assert outcome["result"] == "failed"
+        assert [entry["log_index"] for entry in outcome["entries"]] in ([0], [INDEX_OFFSET])
+
+
+@pytest.mark.parametrize(
+    ("inner", "facts"),
+    [
+        ([ShuttingDownError("x")], {"result": "failed", "code": "shutting_down"}),
+        ([ShuttingDownError("x"), KeyError("x")], {"result": "failed", "code": "internal"}),
+        ([CallAbandonedError("x")], {"result": "failed", "code": "shutting_down"}),
+        (
+            [ExceptionGroup("", [ServiceUnavailableError("rekor", "x")])],
+            {"result": "failed", "code": "service_unavailable", "service": "rekor"},
+        ),
+    ],
+    ids=["error", "fault", "abandoned", "nested"],
+)
+def test_a_group_of_errors_is_recorded_as_its_worst(inner, facts):
+    assert _Report().failure(ExceptionGroup("", inner)) == facts
+
+
+async def test_a_group_of_cancellations_is_one(autojump_clock):
+    report: dict[str, object] = {}
+
+    async def work() -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                nursery.start_soon(trio.sleep_forever)
+        except BaseException as exc:
+            report.update(_Report().failure(exc))
+            raise
+
+    with trio.move_on_after(1):
+        await work()
+    assert report == {"result": "cancelled"}
 
 
 # --- idempotency ---------------------------------------------------------------------------

@@ -9,6 +9,10 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -116,6 +120,27 @@ BAD_CHAINS = {
     "detached": {"signedCertificateDetachedSct": {"chain": {"certificates": []}}, **embedded("x")},
     "a key twice": b'{"signedCertificateEmbeddedSct": {}, "signedCertificateEmbeddedSct": {}}',
 }
+
+
+def test_a_certificate_of_a_version_that_there_is_not():
+    key = ec.generate_private_key(ec.SECP256R1())
+    der = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([]))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime(2026, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2027, 1, 1, tzinfo=UTC))
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.DER)
+    )
+    bad = der.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020104"), 1)
+    assert bad != der
+    text = base64.encodebytes(bad).decode()
+    pem = f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n"
+    with pytest.raises(ServiceReplyError):
+        fulcio.parse_chain(reply(embedded(pem)))
 
 
 @pytest.mark.parametrize("body", BAD_CHAINS.values(), ids=BAD_CHAINS.keys())

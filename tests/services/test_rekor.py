@@ -6,10 +6,14 @@ import base64
 import hashlib
 import json
 import random
+from datetime import UTC, datetime
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -214,12 +218,35 @@ async def test_the_message_names_the_entry_if_location_does_not(autojump_clock):
     assert (await add(answer)).body == REQUEST
 
 
-@pytest.mark.parametrize("location", ["", "/api/v1/log/entries/", "/x/../../secret", "//evil"])
+@pytest.mark.parametrize(
+    "location",
+    ["", "/api/v1/log/entries/", "/x/../../secret", "//evil", "http://[", "https://[::1"],
+)
 async def test_a_conflict_that_names_nothing(autojump_clock, location):
     answer, asked = existing(REQUEST, location=location)
     with pytest.raises(ServiceReplyError):
         await add(answer)
     assert len(asked) == 1
+
+
+CERTIFICATE = (
+    x509.CertificateBuilder()
+    .subject_name(x509.Name([]))
+    .issuer_name(x509.Name([]))
+    .public_key((SIGNER := ec.generate_private_key(ec.SECP256R1())).public_key())
+    .serial_number(1)
+    .not_valid_before(datetime(2026, 1, 1, tzinfo=UTC))
+    .not_valid_after(datetime(2027, 1, 1, tzinfo=UTC))
+    .sign(SIGNER, hashes.SHA256())
+    .public_bytes(Encoding.DER)
+)
+# A version that X.509 does not have: the library has an error of its own for it.
+VERSION_5 = CERTIFICATE.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020104"), 1)
+
+
+def pem_of(der: bytes) -> bytes:
+    text = base64.encodebytes(der)
+    return b"-----BEGIN CERTIFICATE-----\n" + text + b"-----END CERTIFICATE-----\n"
 
 
 OTHER = key_verifier(ec.generate_private_key(ec.SECP256R1()).public_key())
@@ -232,6 +259,9 @@ DIFFERENT = {
     "key": rekor_v1.hashedrekord_request(DIGEST, b"signature", OTHER),
     "kind": dsse_body(),
     "form": b'{"apiVersion":"0.0.1","kind":"hashedrekord","spec":{}}',
+    "certificate": REQUEST.replace(
+        VERIFIER.pem_base64.encode(), base64.b64encode(pem_of(VERSION_5))
+    ),
 }
 
 

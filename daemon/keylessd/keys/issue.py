@@ -15,6 +15,7 @@ from keylessd.identity.expectation import mismatch
 from keylessd.keys.rules import CaRules, check_against, explain_refusal
 from keylessd.keys.slot import EphemeralKey, KeySlot
 from keylessd.services import fulcio
+from keylessd.services.urls import shown_url
 
 if TYPE_CHECKING:
     from keylessd.clock import Clock
@@ -124,5 +125,7 @@ class CertificateIssuer:
 
 def _bad(request: IssueRequest, message: str) -> ServiceReplyError:
     return ServiceReplyError(
-        fulcio.SERVICE, f"Fulcio's certificate cannot be used: {message}", url=request.ca_url
+        fulcio.SERVICE,
+        f"Fulcio's certificate cannot be used: {message}",
+        url=shown_url(request.ca_url),
     )

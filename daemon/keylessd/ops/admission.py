@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 import trio
 
 from keylessd.errors import BusyError, RateLimitedError
+from keylessd.services.urls import shown_url
 
 # A log that integrates once per second still gets a full batch of what waits for it.
 MAX_ACTIVE = 256
@@ -57,7 +58,7 @@ class Admission:
         try:
             if gate.visitors > self._active + self._queued:
                 raise BusyError(
-                    f"{self._queued} requests wait for {upstream} already",
+                    f"{self._queued} requests wait for {shown_url(upstream)} already",
                     retry_after_seconds=RETRY_AFTER_SECONDS,
                 )
             await self._wait(upstream, gate)
@@ -95,16 +96,16 @@ class Admission:
         deadline = trio.current_time() + self._wait_seconds
         if gate.held_until > deadline:
             raise RateLimitedError(
-                f"{upstream} asked to be left alone",
+                f"{shown_url(upstream)} asked to be left alone",
                 retry_after_seconds=gate.held_until - trio.current_time(),
             )
         with trio.CancelScope(deadline=deadline) as waiting:
-            if gate.held_until > trio.current_time():
+            while gate.held_until > trio.current_time():  # it may be put off meanwhile
                 await trio.sleep_until(gate.held_until)
             await gate.places.acquire()
         if waiting.cancelled_caught:
             raise BusyError(
-                f"no place at {upstream} within {self._wait_seconds:g} seconds",
+                f"no place at {shown_url(upstream)} within {self._wait_seconds:g} seconds",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
 

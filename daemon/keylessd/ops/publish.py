@@ -24,6 +24,7 @@ from keylessd.errors import (
 from keylessd.keys.slot import KeyDestroyedError
 from keylessd.ops.upstream import REKOR_V2, Answers, Plan, ask, plan_services
 from keylessd.services import rekor_v1, rekor_v2, tsa
+from keylessd.services.urls import shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -113,7 +114,6 @@ class Publisher:
         for _ in range(MAX_SIGNATURES):
             signature = _sign(job)
             stamps, entries = await self._stamp_and_log(job, signature)
-            job.logged.extend(entries.values)
             if stamps.complete and entries.complete:
                 return await self._finish(job, signature, stamps.values, entries.values)
             if not stamps.complete:
@@ -129,7 +129,7 @@ class Publisher:
         raise ServiceReplyError(
             rekor_v2.SERVICE,
             f"the log says of {MAX_SIGNATURES} different signatures that it has them already",
-            url=job.plan.logs.services[0].url,
+            url=shown_url(job.plan.logs.services[0].url),
         )
 
     async def _stamp_and_log(
@@ -152,7 +152,7 @@ class Publisher:
     async def _stamp(self, job: Publication, service: Service, signature: bytes) -> bytes:
         nonce = self._rng.getrandbits(tsa.NONCE_BITS) | 1  # never 0
         response = await tsa.stamp(self._http, service.url, signature, nonce=nonce)
-        job.progress("timestamped", {"url": service.url})
+        job.progress("timestamped", {"url": shown_url(service.url)})
         return response
 
     async def _log(self, job: Publication, signature: bytes) -> Answers[TlogEntry]:
@@ -162,7 +162,10 @@ class Publisher:
 
         async def log(service: Service) -> TlogEntry:
             entry = await add(self._http, service.url, request)
-            job.progress("logged", {"url": service.url, "log_index": entry.log_index})
+            # At once: what becomes of the rest does not make the entry any less public.
+            job.logged.append(entry)
+            facts = {"url": shown_url(service.url), "log_index": entry.log_index}
+            job.progress("logged", facts)
             return entry
 
         return await ask(job.plan.logs, log)
@@ -184,7 +187,7 @@ class Publisher:
         if plan.logs == job.plan.logs:
             return False
         job.material, job.plan = material, plan
-        job.progress("log_changed", {"url": plan.logs.services[0].url})
+        job.progress("log_changed", {"url": shown_url(plan.logs.services[0].url)})
         return True
 
     async def _finish(

@@ -31,6 +31,7 @@ from keylessd.ops.request import (
     fingerprint_of,
 )
 from keylessd.ops.upstream import plan_services
+from keylessd.services.urls import shown_url
 
 if TYPE_CHECKING:
     from keylessd.clock import Clock
@@ -108,6 +109,7 @@ class SignOps:
         self._clock = clock
         self._reuse: Reuse = reuse
         self._publishing: set[trio.CancelScope] = set()
+        self._is_cut = False
 
     async def sign(self, request: SignRequest, progress: Progress) -> SignResult:
         """Sign an artifact's digest.
@@ -134,6 +136,7 @@ class SignOps:
 
     def cut(self) -> int:
         """Cancel also what is past its point of no return; return how many. For a forced stop."""
+        self._is_cut = True
         for scope in self._publishing:
             scope.cancel()
         return len(self._publishing)
@@ -219,6 +222,8 @@ class SignOps:
                 finally:
                     self._publishing.discard(scope)
             if report.published is None:
+                if self._is_cut:
+                    raise ShuttingDownError("the daemon was stopped while it signed")
                 raise not_in_time(PUBLISH_SECONDS)
         finally:
             self._ring.release(slot)
@@ -277,13 +282,16 @@ class _Report:
 
     def failure(self, exc: BaseException) -> dict[str, Value]:
         facts: dict[str, Value] = {"result": "failed", "code": "internal"}
-        if isinstance(exc, trio.Cancelled):
+        cause = _decisive(exc)
+        if isinstance(cause, trio.Cancelled):
             facts = {"result": "cancelled"}
-        elif isinstance(exc, DaemonError):
-            facts["code"] = exc.code
+        elif isinstance(cause, CallAbandonedError):
+            facts["code"] = ShuttingDownError.code
+        elif isinstance(cause, DaemonError):
+            facts["code"] = cause.code
             for name in ("service", "status", "check"):
-                if name in exc.details:
-                    facts[name] = exc.details[name]
+                if name in cause.details:
+                    facts[name] = cause.details[name]
         return {**facts, **self._facts()}
 
     def _facts(self) -> dict[str, Value]:
@@ -306,6 +314,16 @@ class _Report:
         return facts
 
 
+def _decisive(exc: BaseException) -> BaseException:
+    """Return what a group of exceptions comes to: a fault, else an error, else a cancellation."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return exc
+    found = [_decisive(one) for one in exc.exceptions]
+    return min(
+        found, key=lambda one: (isinstance(one, trio.Cancelled), isinstance(one, DaemonError))
+    )
+
+
 def _attempt_facts(job: _Job, plan: Plan) -> dict[str, Value]:
     return {
         "op": job.content.op,
@@ -320,8 +338,8 @@ def _attempt_facts(job: _Job, plan: Plan) -> dict[str, Value]:
             "subject": text(job.token.identity_hint),
             "expires": job.token.expires.isoformat(),
         },
-        "ca": text(plan.ca.url),
-        "log": text(plan.logs.services[0].url),
+        "ca": text(shown_url(plan.ca.url)),
+        "log": text(shown_url(plan.logs.services[0].url)),
         "reuse": job.reuse,
     }
 

@@ -10,6 +10,7 @@ import trio
 
 from keylessd.core.signing_config import Selection, Service, select_ca, select_rekor, select_tsa
 from keylessd.errors import DaemonError, NoServiceError
+from keylessd.services.urls import shown_url
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -65,7 +66,7 @@ def plan_services(material: TrustMaterial, now: datetime) -> Plan:
         if version < REKOR_V2:
             raise
         raise NoServiceError(
-            f"the log {logs.services[0].url} is Rekor v2 and needs a timestamp authority, but"
+            f"the log {shown_url(logs.services[0].url)} is Rekor v2 and needs a timestamp authority, but"
             f" {exc.message}"
         ) from exc
     return Plan(ca, logs, tsas)

@@ -135,7 +135,7 @@ async def issue(
     if reply.status == 400 and TOKEN_REFUSAL in message_of(reply):  # noqa: PLR2004
         raise TokenRefusedError(
             "Fulcio refused the identity token without a reason",
-            url=url,
+            url=reply.url,
             server_time=date_of(reply),
         )
     if reply.status not in (200, 201):
@@ -165,7 +165,7 @@ def _der(reply: HttpReply, pem: JsonValue) -> bytes:
         raise _bad(reply, "Fulcio's chain holds something that is not text")
     try:
         certificates = x509.load_pem_x509_certificates(pem.encode())
-    except ValueError as exc:
+    except (ValueError, x509.InvalidVersion) as exc:
         raise _bad(reply, "Fulcio's chain holds a certificate that cannot be read") from exc
     if len(certificates) != 1:
         raise _bad(reply, "Fulcio's chain holds several certificates in one element")

@@ -10,12 +10,11 @@ import hashlib
 import json
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from keylessd.core.bundle import DsseEnvelope, InclusionProof, TlogEntry
+from keylessd.core.certificate import read_pem_certificate
 from keylessd.core.keys import load_public_key, spki
 from keylessd.core.strict_json import JsonValue, StrictJsonError, decode_base64, loads
 from keylessd.errors import InvalidInputError, ServiceReplyError
@@ -141,8 +140,9 @@ def existing_uuid(reply: HttpReply) -> str:
     Raises:
         ServiceReplyError: it names none.
     """
-    location = urlsplit(reply.headers.get("location", "")).path.rsplit("/", 1)[-1]
-    found = UUID.fullmatch(location) or UUID.search(message_of(reply))
+    # Of a URL only the last part of the path counts, so it need not be parsed: not even be a URL.
+    path = re.split(r"[?#]", reply.headers.get("location", ""), maxsplit=1)[0]
+    found = UUID.fullmatch(path.rsplit("/", 1)[-1]) or UUID.search(message_of(reply))
     if found is None:
         raise _bad(reply, "the log has an equivalent entry but does not name it")
     return found.group()
@@ -294,7 +294,7 @@ def _dsse_difference(ours: _Fields, theirs: _Fields) -> str | None:
 def _verifier_der(text: str) -> bytes:
     pem = decode_base64(text)
     if b"CERTIFICATE" in pem:
-        return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+        return read_pem_certificate(pem).public_bytes(Encoding.DER)
     return spki(load_public_key(pem))
 
 
