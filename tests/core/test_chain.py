@@ -194,8 +194,22 @@ def test_intermediate_must_be_an_authority(fault: dict[str, bool]) -> None:
     assert refused(mint_leaf(KEY, ca), authority(ca, ROOT)) == "certificate-chain"
 
 
-def test_path_length_is_obeyed() -> None:
-    root = mint_ca("root", path_length=0)
+@pytest.mark.parametrize("is_ca", [True, False])
+def test_constraints_of_an_authority_need_not_be_critical(is_ca: bool) -> None:
+    ca = mint_ca("intermediate", parent=ROOT, is_ca=is_ca, critical=False)
+    if is_ca:
+        assert verify_chain(mint_leaf(KEY, ca), [authority(ca, ROOT)], AT)
+    else:
+        assert refused(mint_leaf(KEY, ca), authority(ca, ROOT)) == "certificate-chain"
+
+
+def test_leaf_need_not_name_its_issuers_key() -> None:
+    assert verify_chain(mint_leaf(KEY, CA, leaf=Leaf(issuer_key=False)), [GOOD], AT)
+
+
+@pytest.mark.parametrize("critical", [True, False])
+def test_path_length_is_obeyed(critical: bool) -> None:
+    root = mint_ca("root", path_length=0, critical=critical)
     ca = mint_ca("intermediate", parent=root)
     assert refused(mint_leaf(KEY, ca), authority(ca, root)) == "certificate-chain"
 

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -25,7 +26,7 @@ from keylessd.core.timestamp import (
 from keylessd.core.trusted_root import Authority, TimeRange
 from keylessd.errors import VerificationError
 from sigsim.pki import CODE_SIGNING, SERVER_AUTH, START, TIME_STAMPING, ec_key, mint_ca
-from sigsim.stamps import attribute, mint_tsa, rejection, stamp
+from sigsim.stamps import Tsa, attribute, mint_tsa, rejection, stamp
 from sigsim.worlds import tampered
 
 SIGNATURE = b"a raw signature of any length"
@@ -149,13 +150,29 @@ def test_same_authority_twice_with_different_periods() -> None:
 
 
 def test_stamps_of_an_operator_count_as_one() -> None:
+    def counts_as(tsa: Tsa, **named: str) -> str:
+        return accepted(stamp(tsa, SIGNATURE, at=AT), tsa.trusted(**named)).counts_as
+
     one, two = mint_tsa(), mint_tsa()
-    found = [
-        accepted(stamp(tsa, SIGNATURE, at=AT), tsa.trusted(operator="op")) for tsa in (one, two)
-    ]
-    assert found[0].counts_as == found[1].counts_as
-    alone = [accepted(stamp(tsa, SIGNATURE, at=AT), tsa.trusted()) for tsa in (one, two)]
-    assert alone[0].counts_as != alone[1].counts_as
+    first, second = {"uri": "https://one.example"}, {"uri": "https://two.example"}
+    assert counts_as(one, operator="op", **first) == counts_as(two, operator="op", **second)
+    assert counts_as(one, **first) != counts_as(two, **second)
+    # A certificate that was renewed makes no second authority.
+    assert counts_as(one, **first) == counts_as(two, **first)
+
+
+def test_authorities_without_a_name_count_by_their_certificates() -> None:
+    one, two = mint_tsa(), mint_tsa()
+    found = {
+        accepted(stamp(tsa, SIGNATURE, at=AT), replace(tsa.trusted(), uri="")).counts_as
+        for tsa in (one, two, one)
+    }
+    assert len(found) == 2
+
+
+def test_signers_digest_algorithm_is_a_listed_one() -> None:
+    other = asn1.AlgorithmIdentifier(algorithm=asn1.OID_SHA512, parameters=None)
+    assert refused(stamp(TSA, SIGNATURE, at=AT, listed=other)) == "timestamp-format"
 
 
 # --- 1: encoding and status ----------------------------------------------------------------

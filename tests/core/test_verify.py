@@ -320,8 +320,12 @@ def test_stamps_of_two_authorities_count_twice() -> None:
     bundle = world.message()
     other = mint_tsa()
     more = (*bundle.timestamps, stamp(other, bundle.content.signature, at=SIGNED))
-    root = world.root(timestamp_authorities=(world.tsa.trusted(), other.trusted()))
+    second = other.trusted(uri="https://second.example")
+    root = world.root(timestamp_authorities=(world.tsa.trusted(), second))
     assert accepted(world, replace(bundle, timestamps=more), root, time_threshold=2)
+    renewed = world.root(timestamp_authorities=(world.tsa.trusted(), other.trusted()))
+    both = replace(bundle, timestamps=more)
+    assert refused(world, both, root=renewed, time_threshold=2) == "time-threshold"
 
 
 def test_authority_and_log_count_twice() -> None:

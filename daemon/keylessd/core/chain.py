@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
+    Policy,
     PolicyBuilder,
     Store,
 )
@@ -194,9 +195,20 @@ def _store(anchor: x509.Certificate) -> Store:
 
 @lru_cache(maxsize=1)
 def _authority_policy() -> ExtensionPolicy:
-    return ExtensionPolicy.webpki_defaults_ca().may_be_present(
-        x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None
+    # RFC 5280, 4.2.1.9 tells authorities to mark the constraints as critical; 6.1.4 (k) does not
+    # tell readers to demand it, and home-made authorities leave it out.
+    return (
+        ExtensionPolicy.webpki_defaults_ca()
+        .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None)
+        .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _check_authority_constraints)
     )
+
+
+def _check_authority_constraints(
+    _policy: Policy, _certificate: x509.Certificate, constraints: x509.BasicConstraints
+) -> None:
+    if not constraints.ca:
+        raise ValueError("the certificate of an authority is not one's")
 
 
 @lru_cache(maxsize=1)
@@ -207,4 +219,6 @@ def _leaf_policy() -> ExtensionPolicy:
         ExtensionPolicy.webpki_defaults_ee()
         .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None)
         .may_be_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
+        # A hint for building paths; this one is given.
+        .may_be_present(x509.AuthorityKeyIdentifier, Criticality.AGNOSTIC, None)
     )

@@ -56,8 +56,9 @@ class VerifiedTimestamp:
         authority: The authority's URI, from the trust root.
         operator: Who runs it, or empty.
         serial: The timestamp's serial number at the authority.
-        counts_as: Equal for timestamps that count once: the operator's name, or the digest of
-            the authority's certificate.
+        counts_as: Equal for timestamps that count once: the operator's name, else the
+            authority's URI, which stays when its certificate is renewed, else the digest of
+            that certificate.
     """
 
     time: datetime
@@ -132,7 +133,9 @@ def verify_timestamp(
         authority=authority.uri,
         operator=authority.operator,
         serial=token.info.serial_number,
-        counts_as=authority.operator or signer.fingerprint(hashes.SHA256()).hex(),
+        counts_as=authority.operator
+        or authority.uri
+        or signer.fingerprint(hashes.SHA256()).hex(),
     )
 
 

@@ -66,6 +66,10 @@ class Token:
         signers = data.signer_infos.as_list()
         if len(signers) != 1:
             raise malformed(f"{len(signers)} signers; a timestamp has 1")
+        # Unauthenticated, and RFC 5652, 5.1 leaves it to the reader; some readers refuse it.
+        listed = {algorithm.algorithm for algorithm in data.digest_algorithms.as_list()}
+        if signers[0].digest_algorithm.algorithm not in listed:
+            raise malformed("the signer's digest algorithm is not among those listed")
         info = decode_part(asn1.TstInfo, data.content.content)
         if info.version != 1:
             raise malformed(f"version {info.version} of the timestamp")

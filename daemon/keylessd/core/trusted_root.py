@@ -6,8 +6,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -24,6 +24,9 @@ from keylessd.core.strict_json import (
     loads,
 )
 from keylessd.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 MAX_TRUSTED_ROOT_BYTES = 4 << 20  # bytes; the public one has 7 KiB
 MAX_INSTANCES = 256  # of each kind

@@ -79,13 +79,14 @@ def mint_ca(
     is_ca: bool = True,
     cert_sign: bool = True,
     path_length: int | None = None,
+    critical: bool = True,
 ) -> Ca:
     """Make an authority, self-signed or below *parent*."""
     key = key or ec_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     signer = parent.key if parent else key
     extensions: list[Extension] = [
-        (x509.BasicConstraints(ca=is_ca, path_length=path_length), True),
+        (x509.BasicConstraints(ca=is_ca, path_length=path_length), critical),
         (key_usage("key_cert_sign") if cert_sign else key_usage("digital_signature"), True),
         (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
     ]
@@ -167,6 +168,7 @@ class Leaf:
         usages: Extended key usages, None for no extension.
         ca: Basic constraints, None for no extension.
         sct_extensions: The extensions field of the SCT.
+        issuer_key: Whether it names the issuer's key.
     """
 
     names: tuple[x509.GeneralName, ...] = (x509.RFC822Name("signer@example.com"),)
@@ -178,6 +180,7 @@ class Leaf:
     ca: bool | None = None
     sct_time: datetime = START
     sct_extensions: bytes = b""
+    issuer_key: bool = True
     others: tuple[Extension, ...] = field(default=())
 
 
@@ -210,7 +213,8 @@ def mint_leaf(
         extensions.append((x509.ExtendedKeyUsage(leaf.usages), False))
     if leaf.ca is not None:
         extensions.append((x509.BasicConstraints(ca=leaf.ca, path_length=None), True))
-    extensions.append(_authority_key_identifier(ca))
+    if leaf.issuer_key:
+        extensions.append(_authority_key_identifier(ca))
     for number, raw in leaf.extensions:
         oid = x509.ObjectIdentifier(f"{FULCIO}.{number}")
         extensions.append((x509.UnrecognizedExtension(oid, raw), False))

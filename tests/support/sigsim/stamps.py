@@ -105,6 +105,7 @@ def stamp(
     imprint_oid: x509.ObjectIdentifier | None = None,
     content_type: x509.ObjectIdentifier = asn1.OID_TST_INFO,
     serial: int = 7,
+    listed: asn1.AlgorithmIdentifier = SHA256,
 ) -> bytes:
     """Return a TimeStampResp; whatever is not given is right."""
     imprint = asn1.MessageImprint(
@@ -160,7 +161,7 @@ def stamp(
     )
     data = asn1.SignedData(
         version=3,
-        digest_algorithms=codec.SetOf([SHA256]),
+        digest_algorithms=codec.SetOf([listed]),
         content=asn1.EncapsulatedContent(content_type=content_type, content=content),
         certificates=list(embedded) if embedded is not None else None,
         crls=None,
