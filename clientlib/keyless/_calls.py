@@ -16,7 +16,7 @@ from keyless.values import (
     Status,
     VerifyResult,
 )
-from keyless.wire import MAX_NAME, is_clean
+from keyless.wire import MAX_NAME, is_clean, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -337,12 +337,25 @@ def trust(op: str, instance: "str | None") -> Call:
 
 
 def ledger(limit: "int | None") -> Call:
-    """Ask for the newest records of the ledger. The value is a list of JSON lines (bytes)."""
+    """Ask for the newest records of the ledger. The value is a list of objects."""
     return Call(
         "ledger",
         {"limit": limit} if limit is not None else {},
-        read=lambda reply: reply.attachments["records"].splitlines(),
+        read=lambda reply: [_record(line) for line in reply.attachments["records"].splitlines()],
     )
+
+
+def _record(line: bytes) -> "dict[str, Any]":
+    """Read one record; one that a crash of the machine has torn is evidence all the same."""
+    import json  # noqa: PLC0415  # the one operation that needs it
+
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if isinstance(record, dict):
+        return record
+    return {"event": "torn", "text": printable(line.decode("utf-8", "replace"))}
 
 
 def reload() -> Call:

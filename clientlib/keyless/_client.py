@@ -317,10 +317,12 @@ class Client:
         return states
 
     def ledger(self, limit: "int | None" = None) -> "list[dict[str, Any]]":
-        """Return the newest records of what this daemon signed, oldest first."""
-        import json  # noqa: PLC0415  # the one method that needs it
+        """Return the newest records of what this daemon signed, oldest first.
 
-        return [json.loads(line) for line in self._line.run(_calls.ledger(limit))]
+        One that a crash of the machine has torn has the ``event`` ``"torn"`` and its ``text``.
+        """
+        records: list[dict[str, Any]] = self._line.run(_calls.ledger(limit))
+        return records
 
     def reload(self) -> None:
         """Make the daemon read its settings again."""

@@ -11,7 +11,6 @@ method then raises KeylessError ``daemon_failed``, and a new client is to be ope
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -217,8 +216,8 @@ class TrioClient:
         return cast("list[InstanceState]", found)
 
     async def ledger(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return the newest records of what this daemon signed, oldest first."""
-        return [json.loads(line) for line in await self._run(_calls.ledger(limit))]
+        """Return the newest records of what this daemon signed, oldest first; see Client."""
+        return cast("list[dict[str, Any]]", await self._run(_calls.ledger(limit)))
 
     async def reload(self) -> None:
         """Make the daemon read its settings again."""

@@ -135,6 +135,15 @@ def test_the_ledger(keyless: Run, daemon: FakeDaemon) -> None:
     assert [request.body for request in daemon.requests] == [{"limit": 40}, {"limit": 7}]
 
 
+def test_a_torn_record_hinders_nobody(keyless: Run, serve: Run) -> None:
+    text = b'"prev":"00\x1b[2J\n' + json.dumps(OUTCOME).encode() + b"\n"
+    serve(lambda request: Reply(request.id, {"records": 2}, {"records": text}))
+    done = keyless("ledger")
+    assert done.code == 0
+    assert done.out.splitlines()[0] == 'a record that a crash has torn: "prev":"00\\u001b[2J'
+    assert len(done.out.splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     ("records", "lines"),
     [

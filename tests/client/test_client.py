@@ -269,7 +269,7 @@ def test_questions_to_the_daemon(path):
         "whoami": ({"identities": [{"identity": "a", "issuer": "b", "source": "token"}]}, {}),
         "trust_status": ({"instances": [INSTANCE]}, {}),
         "trust_refresh": ({"instances": [INSTANCE]}, {}),
-        "ledger": ({"records": 2}, {"records": b'{"n":1}\n{"n":2}\n'}),
+        "ledger": ({"records": 3}, {"records": b'{"n":1}\n"prev":"\x1b\xff\n{"n":2}\n'}),
         "reload": ({}, {}),
     }
     with (
@@ -281,14 +281,15 @@ def test_questions_to_the_daemon(path):
         assert client.whoami(identity_token="t")[0].source == "token"
         assert client.trust_status("x")[0].version == "13"
         assert client.trust_refresh()[0].source == "tuf"
-        assert client.ledger(2) == [{"n": 1}, {"n": 2}]
+        torn = {"event": "torn", "text": '"prev":"\\u001b\ufffd'}
+        assert client.ledger(3) == [{"n": 1}, torn, {"n": 2}]
         assert client.reload() is None
     assert [request.body for request in daemon.requests] == [
         {},
         {},
         {"instance": "x"},
         {},
-        {"limit": 2},
+        {"limit": 3},
         {},
     ]
 

@@ -62,6 +62,35 @@ def test_records_are_chained_also_over_a_restart(tmp_path):
     assert [json.loads(line)["seq"] for line in lines] == list(range(1, 10))
 
 
+def test_two_daemons_with_one_directory_have_a_ledger_each(tmp_path):
+    first, second = opened(tmp_path), opened(tmp_path)
+    for number in range(6):
+        (first, second)[number % 2].attempt({"n": number})
+    assert [record["n"] for record in records(first)] == [0, 2, 4]
+    assert [record["n"] for record in records(second)] == [1, 3, 5]
+    assert first_break(first.read(9)) is first_break(second.read(9)) is None
+    assert (tmp_path / "state" / "ledger-2.jsonl").exists()
+    first.close()
+    third = opened(tmp_path)
+    assert [record["n"] for record in records(third)] == [0, 2, 4]
+
+
+def test_records_are_ascii_whatever_is_in_them(tmp_path):
+    ledger = opened(tmp_path)
+    hostile = "\x1b]0;x\x07 \u202e \x9b31m \ud800 \U0001f511\n"
+    ledger.attempt({"name": hostile})
+    [line] = ledger.read(1)
+    assert line.isascii()
+    assert line.decode().isprintable()
+    assert json.loads(line)["name"] == hostile
+
+
+def test_the_longest_texts_fit_into_a_record(tmp_path):
+    ledger = opened(tmp_path)
+    ledger.attempt({f"field{number}": text("\U0001f511" * 300) for number in range(9)})
+    assert len(ledger.read(1)) == 1
+
+
 @pytest.mark.parametrize("spoiled", range(4))
 def test_a_changed_record_breaks_the_chain(tmp_path, spoiled):
     ledger = opened(tmp_path)
@@ -103,7 +132,7 @@ def test_size_is_bounded_and_the_chain_goes_on_from_file_to_file(tmp_path):
     for number in range(100):
         ledger.attempt({"n": number})
     files = sorted(path.name for path in (tmp_path / "state").iterdir())
-    assert files == ["ledger.jsonl", "ledger.jsonl.1", "ledger.jsonl.2"]
+    assert files == ["ledger.jsonl", "ledger.jsonl.1", "ledger.jsonl.2", "ledger.jsonl.lock"]
     assert all(path.stat().st_size <= 2000 for path in (tmp_path / "state").iterdir())
     lines = ledger.read(100)
     assert first_break(lines) is None

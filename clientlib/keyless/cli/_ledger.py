@@ -57,13 +57,16 @@ def _pairs(records: "list[Record]") -> "list[tuple[Record | None, Record | None]
     """
     pairs: dict[object, list[Record | None]] = {}
     for record in records:
-        pair = pairs.setdefault(record.get("id"), [None, None])
+        # One that is torn has no id, and is nobody's pair.
+        pair = pairs.setdefault(record.get("id", id(record)), [None, None])
         pair[record.get("event") == "outcome"] = record
     return [(attempt, outcome) for attempt, outcome in pairs.values()]
 
 
 def _line(attempt: "Record | None", outcome: "Record | None") -> str:
     known = attempt or outcome or {}
+    if known.get("event") == "torn":
+        return f"a record that a crash has torn: {known.get('text')}"
     when = str(known.get("time", ""))[:19].replace("T", " ")
     words = [f"{when}Z"]
     if attempt is not None:

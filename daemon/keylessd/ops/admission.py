@@ -100,7 +100,7 @@ class Admission:
                 retry_after_seconds=gate.held_until - trio.current_time(),
             )
         with trio.CancelScope(deadline=deadline) as waiting:
-            while gate.held_until > trio.current_time():  # it may be put off meanwhile
+            if gate.held_until > trio.current_time():
                 await trio.sleep_until(gate.held_until)
             await gate.places.acquire()
         if waiting.cancelled_caught:

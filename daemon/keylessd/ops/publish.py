@@ -164,8 +164,8 @@ class Publisher:
             entry = await add(self._http, service.url, request)
             # At once: what becomes of the rest does not make the entry any less public.
             job.logged.append(entry)
-            facts = {"url": shown_url(service.url), "log_index": entry.log_index}
-            job.progress("logged", facts)
+            where = shown_url(service.url)
+            job.progress("logged", {"url": where, "log_index": entry.log_index})
             return entry
 
         return await ask(job.plan.logs, log)

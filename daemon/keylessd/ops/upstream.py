@@ -66,8 +66,8 @@ def plan_services(material: TrustMaterial, now: datetime) -> Plan:
         if version < REKOR_V2:
             raise
         raise NoServiceError(
-            f"the log {shown_url(logs.services[0].url)} is Rekor v2 and needs a timestamp authority, but"
-            f" {exc.message}"
+            f"the log {shown_url(logs.services[0].url)} is Rekor v2 and needs a timestamp"
+            f" authority, but {exc.message}"
         ) from exc
     return Plan(ca, logs, tsas)
 
