@@ -93,11 +93,21 @@ def test_verified_facts_name_their_sources() -> None:
 
 
 def test_steps_are_named_in_order() -> None:
-    assert accepted(World()).steps == tuple(name for name, _ in KEYLESS_STEPS)
+    # All of them, where the options ask for all.
+    assert accepted(World(), now=SIGNED).steps == tuple(name for name, _ in KEYLESS_STEPS)
+    world = World()
+    key = ManagedKey(world.key.public_key(), TimeRange(START, None))
+    verified = accepted(world, world.message(managed=True), expected=key, now=SIGNED)
+    assert verified.steps == tuple(name for name, _ in MANAGED_KEY_STEPS)
+
+
+def test_steps_that_nobody_asked_for_are_not_reported_as_done() -> None:
+    steps = accepted(World(), sct_threshold=0).steps
+    assert {"clock", "certificate-transparency"}.isdisjoint(steps)
+    assert "certificate-transparency" in accepted(World()).steps
     world = World()
     key = ManagedKey(world.key.public_key())
-    verified = accepted(world, world.message(managed=True), expected=key)
-    assert verified.steps == tuple(name for name, _ in MANAGED_KEY_STEPS)
+    assert "key-validity" not in accepted(world, world.message(managed=True), expected=key).steps
 
 
 def test_every_step_says_what_it_checks() -> None:

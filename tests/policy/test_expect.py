@@ -127,6 +127,17 @@ def test_expression_must_match_all_of_the_issuer() -> None:
     assert check(BY_GITHUB, identity=WORKFLOW, issuer_regexp="token") == "issuer"
 
 
+@pytest.mark.parametrize(
+    ("expression", "partly"), [(r"github\.com", True), (r"https://.*/nobody", False)]
+)
+def test_expression_that_matches_a_part_only_says_so(expression: str, partly: bool) -> None:
+    with pytest.raises(VerificationError) as error:
+        ExpectedSigner(identity_regexp=expression, issuer=GITHUB).check(BY_GITHUB)
+    assert error.value.details["found"] == WORKFLOW
+    assert error.value.details["wanted"] == expression
+    assert (error.value.hint is not None) == partly
+
+
 def test_line_end_hides_nothing() -> None:
     sly = Signer("evil\nhttps://good", "uri", GITHUB, {})
     for expression in ("https://good", "(?m)^https://good$", ".*good", "evil$"):
@@ -230,6 +241,16 @@ def test_none_accepts_nobody() -> None:
     with pytest.raises(VerificationError) as error:
         AnySigner(()).check(BY_GITHUB)
     assert error.value.check == "identity"
+
+
+def test_all_that_were_accepted_are_named() -> None:
+    by_expression = ExpectedSigner(identity_regexp="b.*", issuer_regexp="https://.*")
+    stranger = Signer("c@example.com", "email", "https://accounts.example", {})
+    with pytest.raises(VerificationError) as error:
+        AnySigner((ONE, by_expression)).check(stranger)
+    assert error.value.details["found"] == "c@example.com (https://accounts.example)"
+    assert error.value.details["wanted"] == f"{ONE} or /b.*/ (/https://.*/)"
+    assert str(ONE) == f"{ONE.identity} ({ONE.issuer})"
 
 
 def test_the_only_ones_reason_is_kept() -> None:

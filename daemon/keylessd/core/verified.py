@@ -130,7 +130,7 @@ class Verified:
         statement: The exact bytes of a signed in-toto statement, or None.
         predicate_type: The statement's.
         certificate: The signer's.
-        steps: Names of the steps, in order.
+        steps: Names of the steps that were made, in order.
     """
 
     signer: Signer | None

@@ -28,6 +28,8 @@ class _Pattern(Protocol):
 
     def fullmatch(self, text: str) -> object | None: ...
 
+    def search(self, text: str) -> object | None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class ExpectedSigner:
@@ -77,8 +79,16 @@ class ExpectedSigner:
                 ``certificate-extension-value``.
         """
         self._check_kind(signer)
-        _check_text("identity", signer.identity, self.identity, self._identity_pattern)
-        _check_text("issuer", signer.issuer, self.issuer, self._issuer_pattern)
+        if self._identity_pattern is None:
+            _check_exact("identity", signer.identity, self.identity)
+        else:
+            _check_pattern(
+                "identity", signer.identity, self._identity_pattern, self.identity_regexp
+            )
+        if self._issuer_pattern is None:
+            _check_exact("issuer", signer.issuer, self.issuer)
+        else:
+            _check_pattern("issuer", signer.issuer, self._issuer_pattern, self.issuer_regexp)
         for name, wanted in self.extensions.items():
             found = signer.extensions.get(name)
             if found == wanted:
@@ -90,6 +100,11 @@ class ExpectedSigner:
                 found=None if found is None else found[:_SHOWN_CHARACTERS],
                 wanted=wanted,
             )
+
+    def __str__(self) -> str:
+        """Return it in a few words, for messages."""
+        identity = self.identity or f"/{self.identity_regexp}/"
+        return f"{identity} ({self.issuer or f'/{self.issuer_regexp}/'})"
 
     def _check_kind(self, signer: Signer) -> None:
         allowed: tuple[str, ...] = _KINDS if self.kind is None else (self.kind,)
@@ -142,7 +157,8 @@ class AnySigner:
             f"{signer.identity[:_SHOWN_CHARACTERS]!r} from "
             f"{signer.issuer[:_SHOWN_CHARACTERS]!r} is none of the {len(failures)} accepted "
             "signers",
-            found=signer.identity[:_SHOWN_CHARACTERS],
+            found=f"{signer.identity} ({signer.issuer})"[:_SHOWN_CHARACTERS],
+            wanted=" or ".join(map(str, self.accepted))[:_SHOWN_CHARACTERS] or "nobody",
         )
 
 
@@ -176,18 +192,28 @@ def _pattern_of(what: str, exact: str | None, expression: str | None) -> _Patter
     return pattern
 
 
-def _check_text(what: str, found: str, exact: str | None, pattern: _Pattern | None) -> None:
-    if pattern is not None:
-        if pattern.fullmatch(found) is not None:
-            return
-        wanted = "the expected expression"
-    else:
-        if found == exact:
-            return
-        wanted = repr(exact)
+def _check_exact(what: str, found: str, wanted: str | None) -> None:
+    if found != wanted:
+        raise VerificationError(
+            what,
+            f"the certificate's {what} is {found[:_SHOWN_CHARACTERS]!r}, not {wanted!r}",
+            found=found[:_SHOWN_CHARACTERS],
+            wanted=wanted,
+        )
+
+
+def _check_pattern(what: str, found: str, pattern: _Pattern, expression: str | None) -> None:
+    if pattern.fullmatch(found) is not None:
+        return
+    hint = None
+    if pattern.search(found) is not None:
+        hint = f"the expression matches a part of the {what}; it must match all of it"
+    shown = (expression or "")[:_SHOWN_CHARACTERS]
     raise VerificationError(
         what,
-        f"the certificate's {what} is {found[:_SHOWN_CHARACTERS]!r}, not {wanted}",
+        f"the certificate's {what} is {found[:_SHOWN_CHARACTERS]!r}, which {shown!r} does not "
+        "match as a whole",
         found=found[:_SHOWN_CHARACTERS],
-        wanted=exact,
+        wanted=shown,
+        hint=hint,
     )
