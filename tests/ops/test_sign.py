@@ -249,3 +249,14 @@ async def test_ended_keys_are_swept_without_a_request(autojump_clock, tmp_path):
         await rig.sign()
         await trio.sleep(11 * 60)
         assert rig.house.ring.slots() == []
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_a_statement_is_the_same_whoever_builds_it(autojump_clock, tmp_path, size):
+    async with open_rig(tmp_path) as rig:
+        subjects = [Subject.of("a", digest_of(SHA256, b"a"))]
+        predicate = b'{"padding": "%s"}' % (b"x" * size)
+        built = await rig.house.sign.statement(subjects, "https://t", predicate)
+        assert built == build_statement(subjects, "https://t", predicate)
+        with pytest.raises(InvalidInputError):
+            await rig.house.sign.statement(subjects, "https://t", predicate + b"]")

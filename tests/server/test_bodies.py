@@ -141,6 +141,7 @@ def test_batch_subjects() -> None:
         (f"{HEX}  a\n{'0' * 64}  a".encode(), "names 'a' again"),
         (b"\xff", "UTF-8"),
         (f"{HEX}  a\n".encode() * 1025, "1025 subjects"),
+        (b"\n" * (16 << 20), "more lines of subjects than 1024"),
     ],
 )
 def test_subjects_that_cannot_be_used(raw: bytes, problem: str) -> None:

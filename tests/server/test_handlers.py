@@ -17,7 +17,7 @@ from keyless.wire import Event, Failure, Reply
 from keylessd.core.certificate import Signer
 from keylessd.core.digests import Digest, HashAlgorithm
 from keylessd.core.sct import VerifiedSct
-from keylessd.core.statement import parse_statement
+from keylessd.core.statement import build_statement, parse_statement
 from keylessd.core.verify import Verified, VerifiedEntry, VerifiedTime
 from keylessd.keys.ring import SlotStatus
 from keylessd.ops.owner import Owner
@@ -84,6 +84,9 @@ class FakeHouse:
             predicate_type=None if statement is None else parse_statement(statement).predicate_type,
             instance="public",
         )
+
+    async def statement(self, subjects, predicate_type: str, predicate: bytes) -> bytes:
+        return build_statement(subjects, predicate_type, predicate)
 
     async def check(self, request: VerifyRequest) -> Verified:
         self.asked.append(request)
@@ -161,7 +164,7 @@ class Lab(SimpleNamespace):
 async def lab() -> AsyncIterator[Lab]:
     fake, trust, daemon = FakeHouse(), FakeTrust(), FakeDaemon()
     house = SimpleNamespace(
-        sign=SimpleNamespace(sign=fake, attest=fake.attest),
+        sign=SimpleNamespace(sign=fake, attest=fake.attest, statement=fake.statement),
         verify=SimpleNamespace(verify=fake.check),
         status=fake,
         ledger=fake,
@@ -200,6 +203,30 @@ async def test_status(autojump_clock: object) -> None:
         assert body["slots"][0]["not_after"] == EPOCH
         assert [one["state"] for one in body["instances"]] == ["fresh", "unavailable"]
         assert it.house.asked == [Owner(UID)]
+
+
+async def test_the_largest_status_fits(autojump_clock: object) -> None:
+    async with lab() as it:
+        key = "\U0001f511"
+        slots = [SlotStatus(UID, key * 5000, key * 9, f"i{n}", AT, n) for n in range(256)]
+        it.house.slots = lambda owner: slots  # type: ignore[method-assign]
+        instance = InstanceStatus("n" * 64, "tuf", "u" * 9000, "stale", "v", AT, AT, key * 9000)
+        it.trust.status = lambda: [instance] * 100  # type: ignore[method-assign]
+        for op in ("status", "trust_status"):
+            reply = await it.peer.ask(op)
+            assert isinstance(reply, Reply)
+            assert len(reply.body["instances"]) >= 1
+        status = (await it.peer.ask("status")).body
+        assert [slot["signatures"] for slot in status["slots"]][-1] == 255
+
+
+@pytest.mark.parametrize("count", [64, 65, 100])
+async def test_a_status_of_many_small_instances(autojump_clock: object, count: int) -> None:
+    async with lab() as it:
+        one = InstanceStatus("n", "tuf", "u", "unused")
+        it.trust.status = lambda: [one] * count  # type: ignore[method-assign]
+
+        assert len((await it.peer.ask("status")).body["instances"]) == 64
 
 
 async def test_sign(autojump_clock: object) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import trio
 
+from keylessd.core.statement import build_statement
 from keylessd.errors import (
     BusyError,
     DaemonError,
@@ -35,6 +36,7 @@ from keylessd.services.urls import shown_url
 
 if TYPE_CHECKING:
     from keylessd.clock import Clock
+    from keylessd.core.statement import Subject
     from keylessd.flow.threads import Threads
     from keylessd.identity.source import IdentitySource
     from keylessd.identity.token import IdentityToken
@@ -133,6 +135,26 @@ class SignOps:
         else:
             content = attestation_of(request.statement)
         return await self._once(request, content, progress)
+
+    async def statement(
+        self, subjects: Sequence[Subject], predicate_type: str, predicate: bytes
+    ) -> bytes:
+        """Return the in-toto statement of subjects and a predicate, to be attested.
+
+        Raises:
+            InvalidInputError: the predicate is not a JSON object, or the whole is no statement.
+        """
+        if len(predicate) > LARGE_STATEMENT:
+            # Pure computation, so a client that leaves need not wait for it.
+            return await self._threads.run(
+                "verify",
+                build_statement,
+                subjects,
+                predicate_type,
+                predicate,
+                abandon_on_cancel=True,
+            )
+        return build_statement(subjects, predicate_type, predicate)
 
     def cut(self) -> int:
         """Cancel also what is past its point of no return; return how many. For a forced stop."""

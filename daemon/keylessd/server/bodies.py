@@ -96,6 +96,9 @@ def batch_subjects(raw: bytes) -> list[Subject]:
         InvalidInputError: not UTF-8, a line of another form, no line or too many, or a name
             that stands there twice with different digests.
     """
+    # Counted before they are made: a list of so many blank lines would be 128 MB.
+    if raw.count(b"\n") > 2 * MAX_BATCH:
+        raise InvalidInputError(f"more lines of subjects than {MAX_BATCH} subjects can have")
     try:
         # Not splitlines(), which also parts lines at characters that a file name may have.
         lines = [line.removesuffix("\r") for line in raw.decode().split("\n")]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from keylessd.core.statement import build_statement
 from keylessd.errors import UnknownInstanceError
 from keylessd.ops.owner import Owner
 from keylessd.ops.request import AttestRequest, SignRequest
@@ -14,6 +13,7 @@ from keylessd.server import bodies
 from keylessd.server.dispatch import Call, Handler, Outcome
 
 if TYPE_CHECKING:
+    from keylessd.keys.ring import SlotStatus
     from keylessd.ops.house import House
     from keylessd.ops.request import SignResult
     from keylessd.server.app import Daemon
@@ -28,6 +28,11 @@ BATCH_PREDICATE_TYPE: Final = "https://cosign.sigstore.dev/attestation/v1"
 BATCH_PREDICATE: Final = b"{}"
 LEDGER_RECORDS: Final = 100  # returned if the request does not say
 MAX_LEDGER_BYTES: Final = 15 << 20  # a reply carries at most 16 MiB
+# Lists in a status. The watchdog lives on this answer, so it must fit whatever is in them.
+MAX_ROWS: Final = 64
+LIST_BYTES: Final = 24 << 10  # of one list; a head has 64 KiB
+ROW_OVERHEAD: Final = 5  # bytes that a text has in a head besides its own
+SHOWN: Final = 1024  # characters of one text
 
 
 class Handlers:
@@ -81,18 +86,9 @@ class Handlers:
             "connections": daemon.connections,
             "default_instance": daemon.settings.default_instance,
             "reuse": daemon.settings.reuse,
-            "instances": [_instance_body(one) for one in self._trust.status()],
-            # The newest ones: a head has room for 256 in any case.
-            "slots": [
-                {
-                    "identity": slot.identity,
-                    "issuer": slot.issuer,
-                    "instance": slot.instance,
-                    "not_after": bodies.epoch(slot.not_after),
-                    "signatures": slot.signatures,
-                }
-                for slot in slots[-64:]
-            ],
+            "instances": _fitting(_instance_body(one) for one in self._trust.status()),
+            # Those used last.
+            "slots": _fitting(_slot_body(slot) for slot in reversed(slots))[::-1],
             "queued": house.status.queued(),
             "ledger_failures": house.status.ledger_failures(),
         }
@@ -114,14 +110,16 @@ class Handlers:
     async def sign_batch(self, call: Call) -> Outcome:
         """Sign many digests as the subjects of one statement."""
         subjects = bodies.batch_subjects(call.attachments["subjects"])
-        statement = build_statement(subjects, BATCH_PREDICATE_TYPE, BATCH_PREDICATE)
+        statement = await self._house.sign.statement(
+            subjects, BATCH_PREDICATE_TYPE, BATCH_PREDICATE
+        )
         return _signed(await self._attest(call, statement), subjects=len(subjects))
 
     async def attest(self, call: Call) -> Outcome:
         """Sign a statement, or one made of subjects and a predicate."""
         statement = call.attachments.get("statement")
         if statement is None:
-            statement = build_statement(
+            statement = await self._house.sign.statement(
                 bodies.subjects_of(call.body["subjects"]),
                 call.body["predicate_type"],
                 call.attachments["predicate"],
@@ -191,7 +189,7 @@ class Handlers:
             statuses = [one for one in statuses if one.name == name]
             if not statuses:
                 raise UnknownInstanceError(f"no instance is called {name!r}")
-        return Outcome({"instances": [_instance_body(one) for one in statuses[:64]]})
+        return Outcome({"instances": _fitting(_instance_body(one) for one in statuses)})
 
     async def ledger(self, call: Call) -> Outcome:
         """Return the last records."""
@@ -224,11 +222,34 @@ def _signed(result: SignResult, **more: object) -> Outcome:
     return Outcome({**bodies.signed_body(result), **more}, {"bundle": result.bundle})
 
 
+def _fitting(rows: Iterable[dict[str, object]]) -> list[dict[str, object]]:
+    """Return as many rows as surely fit into the head of a reply, from the first one on."""
+    kept: list[dict[str, object]] = []
+    size = 0
+    for row in rows:
+        texts = [part for item in row.items() for part in map(str, item)]
+        size += sum(len(part.encode("utf-8", "surrogatepass")) + ROW_OVERHEAD for part in texts)
+        if size > LIST_BYTES or len(kept) == MAX_ROWS:
+            break
+        kept.append(row)
+    return kept
+
+
+def _slot_body(slot: SlotStatus) -> dict[str, object]:
+    return {
+        "identity": slot.identity[:SHOWN],
+        "issuer": slot.issuer[:SHOWN],
+        "instance": slot.instance,
+        "not_after": bodies.epoch(slot.not_after),
+        "signatures": slot.signatures,
+    }
+
+
 def _instance_body(status: InstanceStatus) -> dict[str, object]:
     body: dict[str, object] = {
         "name": status.name,
         "source": status.source,
-        "url": status.url,
+        "url": status.url[:SHOWN],
         "state": status.state,
     }
     if status.version is not None:
@@ -238,5 +259,5 @@ def _instance_body(status: InstanceStatus) -> dict[str, object]:
     if status.expires is not None:
         body["expires"] = bodies.epoch(status.expires)
     if status.error is not None:
-        body["error"] = status.error
+        body["error"] = status.error[:SHOWN]
     return body

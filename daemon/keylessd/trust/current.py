@@ -127,7 +127,7 @@ class Trust:
             InvalidInputError: If the files or URLs of the request are not valid, or contradict
                 each other.
         """
-        trusted_root, signing_config = _files(where)
+        trusted_root, signing_config = await self._files(where)
         if trusted_root is not None:
             base = await self._of_request(trusted_root, signing_config)
         else:
@@ -216,6 +216,24 @@ class Trust:
 
     # --- what the request brings -------------------------------------------------------------
 
+    async def _files(self, where: Where) -> tuple[bytes | None, bytes | None]:
+        """Return trusted root and signing config of the request, refusing contradictions."""
+        given = where.trusted_root, where.signing_config
+        if where.trust_config is not None:
+            if given != (None, None):
+                raise InvalidInputError(
+                    "a trust config holds both files; a trusted root or signing config beside it"
+                    " contradicts it"
+                )
+            given = await self._threads.run(
+                "disk", parse_trust_config, where.trust_config, abandon_on_cancel=True
+            )
+        if given[0] is not None and where.instance is not None:
+            raise InvalidInputError(
+                f"instance {printable(where.instance)!r} and a trusted root file exclude each other"
+            )
+        return given
+
     async def _of_request(self, trusted_root: bytes, signing_config: bytes | None) -> TrustMaterial:
         root = await self._parsed.trusted_root(trusted_root)
         config = None
@@ -243,22 +261,3 @@ class Trust:
         config = with_stated_urls(base.signing_config, urls, base.trusted_root)
         version = version_of(base.version.encode(), None, urls)
         return replace(base, signing_config=config, version=version)
-
-
-def _files(where: Where) -> tuple[bytes | None, bytes | None]:
-    """Return trusted root and signing config of the request, refusing contradictions."""
-    if where.trust_config is not None:
-        if where.trusted_root is not None or where.signing_config is not None:
-            raise InvalidInputError(
-                "a trust config holds both files; a trusted root or signing config beside it"
-                " contradicts it"
-            )
-        given: tuple[bytes | None, bytes | None] = parse_trust_config(where.trust_config)
-    else:
-        given = where.trusted_root, where.signing_config
-    trusted_root, signing_config = given
-    if trusted_root is not None and where.instance is not None:
-        raise InvalidInputError(
-            f"instance {printable(where.instance)!r} and a trusted root file exclude each other"
-        )
-    return trusted_root, signing_config
