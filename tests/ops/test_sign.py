@@ -10,7 +10,12 @@ import trio
 
 from keylessd.core.digests import HashAlgorithm, digest_of
 from keylessd.core.statement import Subject, build_statement
-from keylessd.errors import InvalidInputError, LoginRequiredError, VerificationError
+from keylessd.errors import (
+    InvalidInputError,
+    LoginRequiredError,
+    TrustUnavailableError,
+    VerificationError,
+)
 from ops_rig import EMAIL, Owner, open_rig
 
 SHA256 = HashAlgorithm.SHA256
@@ -80,6 +85,18 @@ async def test_no_token_is_login_required_at_once(autojump_clock, tmp_path):
             await rig.sign(token=None)
         assert rig.faults["fulcio"].total == 0
         assert rig.ledger() == []
+
+
+async def test_no_token_is_login_required_also_without_a_trust_root(autojump_clock, tmp_path):
+    async def unavailable(where: object, purpose: str = "sign") -> object:
+        raise TrustUnavailableError("the TUF repository could not be read")
+
+    async with open_rig(tmp_path) as rig:
+        rig.house.sign._material = unavailable
+        with pytest.raises(LoginRequiredError):
+            await rig.sign(token=None)
+        with pytest.raises(TrustUnavailableError):
+            await rig.sign()
 
 
 async def test_the_first_entry_of_a_log_has_its_zeros_written_out(autojump_clock, tmp_path):

@@ -22,12 +22,14 @@ class IdentityRequest:
 
     Attributes:
         owner_uid: The user the request runs for. No other user's session may serve it.
-        instance: The Sigstore instance the identity is for.
+        instance: Name of the Sigstore instance the identity is for, or None where the request
+            names none. The trust root is not needed to know who somebody is, so it need not be
+            there yet.
         supplied: The token the caller sent with this request; for this request only.
     """
 
     owner_uid: int
-    instance: str
+    instance: str | None
     supplied: Secret | None
 
 
@@ -57,9 +59,9 @@ class SuppliedToken:
             TokenError: ``token_malformed``.
         """
         if request.supplied is None:
+            where = "" if request.instance is None else f" on instance {request.instance!r}"
             raise LoginRequiredError(
-                f"there is no identity to sign as on instance {request.instance!r}: the request"
-                " brought no identity token",
+                f"there is no identity to sign as{where}: the request brought no identity token",
                 hint="run the command again with --identity-token TOKEN, FILE or -, or set"
                 " SIGSTORE_ID_TOKEN",
             )

@@ -167,10 +167,12 @@ class SignOps:
         self, request: SignRequest | AttestRequest, content: Content, progress: Progress
     ) -> SignResult:
         reuse = self._reuse_of(request.reuse)
-        material = await self._material(request.where)
+        # First, since it needs nobody else: who has no identity is told so at once, also while
+        # the trust root cannot be had.
         token = await self._source.token(
-            IdentityRequest(request.owner.uid, material.instance, request.token)
+            IdentityRequest(request.owner.uid, request.where.instance, request.token)
         )
+        material = await self._material(request.where)
 
         async def work() -> SignResult:
             try:
