@@ -70,11 +70,12 @@ def start(
     """
     path = os.path.abspath(path)  # pathlib is for the daemon
     _make_directory(os.path.dirname(path))
-    log = _log_path(environ)
+    log = _log_path(path, environ)
     deadline = clock() + START_SECONDS
     starter: _Starter | None = None
-    lock = _open_lock(path)
+    lock = -1
     try:
+        lock = _open_lock(path)
         while True:
             # Asked before connecting: one that ends since another took its place is no failure.
             is_over = clock() >= deadline or (starter is not None and starter.has_ended())
@@ -95,8 +96,14 @@ def start(
                 wanted = list(command) or [sys.executable, "-P", "-m", "keylessd"]
                 starter = _Starter([*wanted, "--socket", path], clean_environment(environ), log)
             sleep(POLL_SECONDS)
+    except BrokenPipeError:
+        raise  # whoever reads our notices has gone
+    except OSError as error:
+        # The lock, the log or the process: a full disk, a file in the way.
+        raise _impossible(path, error) from error
     finally:
-        os.close(lock)
+        if lock >= 0:
+            os.close(lock)
 
 
 class _Starter:
@@ -130,10 +137,13 @@ class _Starter:
 
     def printed(self) -> str:
         """Return the end of what it printed since it was started, fit to be shown."""
-        with open(self._log, "rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(self._offset, file.tell() - SHOWN_LOG))
-            lines = file.read(SHOWN_LOG).decode("utf-8", "replace").strip().splitlines()
+        try:
+            with open(self._log, "rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(self._offset, file.tell() - SHOWN_LOG))
+                lines = file.read(SHOWN_LOG).decode("utf-8", "replace").strip().splitlines()
+        except OSError:
+            return ""  # it was taken away
         return " | ".join(printable(line) for line in lines[-5:])
 
     def __del__(self) -> None:
@@ -149,7 +159,7 @@ def clean_environment(environ: "Mapping[str, str]") -> "dict[str, str]":
         name: value
         for name, value in environ.items()
         if (name in KEPT or name.startswith(KEPT_PREFIXES))
-        and not any(word in name for word in SECRET_WORDS)
+        and not any(word in name.upper() for word in SECRET_WORDS)
     }
 
 
@@ -172,12 +182,16 @@ def _make_directory(directory: str) -> None:
         )
 
 
-def _log_path(environ: "Mapping[str, str]") -> str:
-    directory = state_directory(environ)
+def _log_path(path: str, environ: "Mapping[str, str]") -> str:
+    """Return where the daemon's log goes: in the state directory, else beside the socket.
+
+    Without a place for its state the daemon does not start, and what it says is to be seen.
+    """
     try:
+        directory = state_directory(environ)
         os.makedirs(directory, mode=0o700, exist_ok=True)
-    except OSError:
-        return os.devnull  # a read-only home is no reason not to start
+    except (OSError, DaemonUnreachableError):
+        return f"{path}.log"
     return f"{directory}/keylessd.log"
 
 
@@ -193,6 +207,15 @@ def _try_lock(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _impossible(path: str, error: OSError) -> DaemonUnreachableError:
+    named = f"{error.filename!r}: " if error.filename is not None else ""
+    return DaemonUnreachableError(
+        "daemon_unreachable",
+        f"no daemon listens on {path!r}, and none can be started: {named}{error.strerror}",
+        hint=f"`keylessd --socket {path}` starts one by hand",
+    )
 
 
 def _failed(path: str, log: str, printed: str) -> DaemonUnreachableError:

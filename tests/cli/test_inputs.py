@@ -134,6 +134,27 @@ def test_the_token_itself(keyless: Run, daemon: FakeDaemon) -> None:
     assert token(keyless, daemon, "--identity-token", f" {TOKEN}\n") == TOKEN.encode()
 
 
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        TOKEN[:-3] + "!!!",
+        TOKEN.replace(".", ""),
+        TOKEN + ".more",
+        f"Bearer {TOKEN}",
+        TOKEN * 300,
+        "ewog" * 100,  # of one whose header begins with a line end
+    ],
+)
+def test_a_token_that_was_pasted_badly_is_not_repeated(
+    keyless: Run, daemon: FakeDaemon, spoiled: str
+) -> None:
+    done = keyless("sign", "--json", "--identity-token", spoiled, *ARTIFACT)
+    assert done.code == 4
+    assert "neither a token nor the path of a file" in done.err
+    assert spoiled[-8:] not in done.err + done.out
+    assert daemon.requests == []
+
+
 def test_the_token_in_a_file(keyless: Run, daemon: FakeDaemon, folder: Path) -> None:
     (folder / "token.txt").write_text(f"{TOKEN}\n")
     assert token(keyless, daemon, "--identity-token", "token.txt") == TOKEN.encode()

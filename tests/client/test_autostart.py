@@ -160,6 +160,29 @@ def test_a_directory_that_cannot_be_made_is_reported(house):
         house.start()
 
 
+@pytest.mark.parametrize(
+    "place", ["run/keyless/sign.sock.start", ".local/state/keyless/keylessd.log"]
+)
+def test_a_file_in_the_way_is_reported(house, place):
+    target = Path(house.environ["HOME"], place)
+    target.parent.mkdir(parents=True, mode=0o700)
+    target.symlink_to("elsewhere")  # never followed: it may be anybody's
+    with pytest.raises(DaemonUnreachableError, match=r"none can be started: .*symbolic links"):
+        house.start()
+    assert house.started() == []
+
+
+def test_an_interpreter_that_is_gone_is_reported(house):
+    with pytest.raises(DaemonUnreachableError, match="none can be started: '/nowhere/python'"):
+        house.start(command=["/nowhere/python"])
+
+
+def test_a_log_that_is_gone_is_no_failure_of_ours(house):
+    text = "import os, sys; os.unlink(os.readlink('/proc/self/fd/1')); sys.exit(1)"
+    with pytest.raises(DaemonUnreachableError, match="did not come up"):
+        house.start(command=house.command(text))
+
+
 # --- when it is tried at all -----------------------------------------------------------------
 
 

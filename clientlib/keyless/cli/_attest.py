@@ -88,7 +88,7 @@ def run(command: str, argv: "list[str]") -> int:
         del facts["bundle"]
         json_line({"ok": True, "bundle": output, **facts})
     elif not options.flag("quiet") and output != "-":
-        logged = ", ".join(f"{entry.log} #{entry.log_index}" for entry in result.entries)
+        logged = ", ".join(f"{shown(entry.log)} #{entry.log_index}" for entry in result.entries)
         out(f"attested as {shown(result.identity)} ({shown(result.issuer)}), {logged}")
         out(f"  -> {shown(output)}")
     return OK

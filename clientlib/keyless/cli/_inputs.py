@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from keyless.values import Where
 
 MAX_TOKEN = 65_536  # bytes; the daemon's own bound on a token
+MAX_PATH = 256  # characters; what is longer and no file is no path either
 MAX_DOCUMENT = 16 << 20  # bytes; all attachments of a request together may not be longer
 
 WHERE = (
@@ -129,8 +130,8 @@ def identity_token(given: "str | None", environ: "Mapping[str, str]") -> "str | 
 
 
 def _token_file(path: str) -> str:
-    if path.startswith("eyJ") and not os.path.exists(path):
-        # Part of a token, most likely: it must not be shown.
+    if ("eyJ" in path or len(path) > MAX_PATH) and not os.path.exists(path):
+        # A token that was cut or pasted badly, most likely: it must not be shown.
         raise KeylessError(
             "token_malformed", "--identity-token is neither a token nor the path of a file"
         )

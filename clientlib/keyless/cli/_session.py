@@ -6,7 +6,7 @@ import sys
 from keyless._client import Client
 from keyless.cli._inputs import COMMON
 from keyless.cli._options import Option, Options, parse, usage_text
-from keyless.cli._output import err
+from keyless.cli._output import err, shown
 
 
 def read_options(
@@ -40,4 +40,4 @@ def client_of(options: Options) -> Client:
 
 
 def _say(text: str) -> None:
-    err(f"keyless: {text}")
+    err(f"keyless: {shown(text)}")

@@ -195,7 +195,7 @@ def _report(name: str, output: str, result: "SignResult", options: Options) -> N
         del facts["bundle"]
         json_line({"ok": True, "artifact": name, "bundle": output, **facts})
     elif not options.flag("quiet") and output != "-":
-        logged = ", ".join(f"{entry.log} #{entry.log_index}" for entry in result.entries)
+        logged = ", ".join(f"{shown(entry.log)} #{entry.log_index}" for entry in result.entries)
         out(f"{shown(name)}: signed as {shown(result.identity)} ({shown(result.issuer)}), {logged}")
         out(f"  -> {shown(output)}")
 
