@@ -167,6 +167,7 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
             raise _StartError(NO_PLACE, str(exc)) from exc
         systemd.forget_variables(environ)
         listening = _listening(settings, inherited, stack)
+        _hold(settings.state_dir, stack)
         start = app.Start(
             settings=settings,
             load_settings=load,
@@ -265,6 +266,19 @@ def _listening(
     except ListenError as exc:
         raise _StartError(NO_PLACE, str(exc)) from exc
     return (own.listening,)
+
+
+def _hold(directory: Path | None, stack: ExitStack) -> None:
+    """Keep other daemons out of the state directory: a ledger has one writer."""
+    from keylessd.server.hold import StateHeldError, hold_state  # noqa: PLC0415
+
+    assert directory is not None  # noqa: S101  # the loader filled it in
+    try:
+        stack.callback(os.close, hold_state(directory))
+    except StateHeldError as exc:
+        raise _StartError(IN_USE, str(exc)) from exc
+    except OSError as exc:
+        raise _StartError(NO_PLACE, f"the directory {directory}: {exc.strerror}") from exc
 
 
 if __name__ == "__main__":

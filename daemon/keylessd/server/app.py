@@ -25,6 +25,7 @@ from keylessd.locations import NoLocationError
 from keylessd.log import EventLog
 from keylessd.server.connections import Connections
 from keylessd.server.dispatch import Count, Dispatcher, Handler
+from keylessd.server.hold import wait_until_gone
 from keylessd.server.self_request import answers_itself
 from keylessd.server.signals import Reactions, obey
 from keylessd.server.systemd import Notifier, feed_watchdog
@@ -155,6 +156,8 @@ class Daemon:
                     background.start_soon(
                         feed_watchdog, start.notifier, start.watchdog_seconds, self._check
                     )
+                for one in start.listening:
+                    background.start_soon(self._watch_socket, one)
                 start.on_ready()
                 await self._stop.wait()
                 with trio.move_on_after(self.settings.timeouts.drain) as patience:
@@ -204,6 +207,10 @@ class Daemon:
         if self._stop.is_set() or not self._start.listening:
             return True
         return await answers_itself(self._start.listening[0].connect_to)
+
+    async def _watch_socket(self, listening: Listening) -> None:
+        await wait_until_gone(listening)
+        self.drain()
 
     # --- signals ------------------------------------------------------------------------------
 

@@ -64,12 +64,14 @@ class Listening:
         path: Where clients find it, for people; empty for one that has no path.
         connect_to: Address by which this process itself can reach it, of any path's length.
         listener: The socket, not blocking.
+        born: Device and inode of its node, if we made it.
     """
 
     name: str
     path: str
     connect_to: str
     listener: socket.socket
+    born: tuple[int, int] | None = None
 
 
 class OwnSocket:
@@ -106,6 +108,7 @@ class OwnSocket:
             path=str(self.path),
             connect_to=_address(self._directory, self.path.name),
             listener=self._listener,
+            born=self._born,
         )
 
     def close(self) -> None:
