@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,14 @@ def _in_child(prepare: object, environ: dict[str, str]) -> str:
 
 def _listening() -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
-    sock.bind("")
+    sock.bind(str(Path(tempfile.mkdtemp(), "s")))
+    sock.listen()
+    return sock
+
+
+def _abstract() -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind("")  # the kernel chooses a name
     sock.listen()
     return sock
 
@@ -177,8 +185,9 @@ def test_inherited_sockets(environ: dict[str, str], names: str) -> None:
         lambda: socket.socket(socket.AF_UNIX),
         lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM),
         lambda: socket.create_server(("127.0.0.1", 0)),
+        _abstract,
     ],
-    ids=["file", "not listening", "datagram", "tcp"],
+    ids=["file", "not listening", "datagram", "tcp", "abstract"],
 )
 def test_what_is_no_listening_unix_socket_is_refused(make: object) -> None:
     assert _in_child(make, {"LISTEN_FDS": "1"}).startswith("error: descriptor 3")

@@ -223,6 +223,14 @@ async def test_short_lived_metadata_is_renewed_in_time(autojump_clock):
             assert house.status().state == "fresh"
 
 
+async def test_metadata_that_lives_for_an_instant_is_not_fetched_without_pause(autojump_clock):
+    house = House()
+    house.repository.life = timedelta(seconds=1)
+    async with house.running():
+        await trio.sleep(3600)
+    assert len(house.repository.refreshes) <= 3600 / 5 + 1
+
+
 async def test_clock_that_jumps_makes_it_due(autojump_clock):
     house = House()
     async with house.running():

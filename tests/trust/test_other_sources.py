@@ -269,7 +269,15 @@ async def test_sandbox_of_files(sandbox, tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"[]", b"{}", b'{"tuf_url": 7}', b'{"tuf_url": "https://x", "tuf_root": "gone.json"}'],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"tuf_url": 7}',
+        b'{"tuf_url": "https://x", "tuf_root": "gone.json"}',
+        b'{"tuf_url": "https://x", "tuf_root": "nul\\u0000"}',
+        b'{"trusted_root": "nul\\u0000"}',
+    ],
 )
 async def test_description_that_is_none(sandbox, tmp_path, text):
     sandbox.directory.mkdir()

@@ -7,6 +7,7 @@ of them waits on it.
 from __future__ import annotations
 
 import copy
+import errno
 import fcntl
 import os
 import random
@@ -553,6 +554,22 @@ async def test_cache_of_another_user_is_refused(plain, monkeypatch):
         await plain.repository.load(plain.instance)
     with pytest.raises(CacheRefusedError, match="belongs to uid"):
         await plain.refresh()
+
+
+async def test_cache_that_may_not_be_entered_is_an_error_and_no_fault(plain, monkeypatch):
+    asked = []
+
+    def stat(path, **options):
+        if str(path).endswith("published.json"):
+            asked.append(path)
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, **options)
+
+    real = os.stat
+    monkeypatch.setattr(os, "stat", stat)
+    await plain.refresh()
+    assert await plain.load() is None
+    assert asked
 
 
 async def test_link_in_the_place_of_the_cache_is_refused(plain, tmp_path):

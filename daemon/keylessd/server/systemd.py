@@ -134,5 +134,10 @@ def _adopt(fd: int) -> socket.socket:
     ):
         listener.detach()  # it is not ours to close
         raise InheritedSocketError(f"descriptor {fd} is not a listening AF_UNIX stream socket")
+    address = listener.getsockname()
+    if not isinstance(address, str) or not address:
+        # In the abstract namespace nothing says who may connect, and names can be taken by anybody.
+        listener.detach()
+        raise InheritedSocketError(f"descriptor {fd} has no path in the file system")
     listener.setblocking(False)
     return listener

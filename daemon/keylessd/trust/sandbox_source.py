@@ -137,9 +137,9 @@ class SandboxSource:
 
 def _text(fields: dict[str, JsonValue], name: str) -> str | None:
     value = fields.get(name)
-    if value is None or (isinstance(value, str) and value):
+    if value is None or (isinstance(value, str) and value and value.isprintable()):
         return value
-    raise StrictJsonError(f"{name} is not a text")
+    raise StrictJsonError(f"{name} is not a text that can be printed")
 
 
 def _mark(path: Path) -> _Mark | None:

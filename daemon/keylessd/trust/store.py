@@ -73,8 +73,9 @@ class InstanceStore:
         self._published = self.directory / "published.json"
 
     def exists(self) -> bool:
-        """Return whether anything was ever published here."""
-        return self._published.exists()
+        """Return whether anything was ever published here that we may look at."""
+        # Not Path.exists(), which raises for a directory that we may not enter.
+        return os.path.exists(self._published)
 
     def check(self) -> None:
         """Refuse directories that others own or may enter.

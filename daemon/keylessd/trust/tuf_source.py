@@ -194,6 +194,8 @@ class TufSource:
                 await trio.sleep(max(RETRY_LEAST_SECONDS, next(pauses)))
             else:
                 pauses = backoff(RETRY_FIRST_SECONDS, RETRY_CAP_SECONDS, self._rng)
+                # Also of metadata that lives for seconds.
+                await trio.sleep(RETRY_LEAST_SECONDS)
 
     def _is_due(self) -> bool:
         held, now = self._held, self._clock.now()
