@@ -13,7 +13,6 @@ lose the last second. See decisions/0010-ledger.md.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -37,7 +36,6 @@ VERSION = 1
 FILE_BYTES = 16 << 20  # a file of about 13,000 signatures; then the next one is begun
 FILES_KEPT = 8
 LINE_BYTES = 32768  # no record is longer, and most are under 1,000
-MAX_LEDGERS = 16  # in one directory: daemons of one user on sockets of their own
 USUAL_LINE_BYTES = 1024
 TEXT_CHARACTERS = 256  # of one text from outside
 READ_LIMIT = 1000  # records
@@ -76,8 +74,8 @@ class Ledger:
         """Store the parts; open() comes next.
 
         Args:
-            path: The current file; older ones have ``.1``, ``.2`` ... after its name. If another
-                daemon writes it, ``NAME-2`` and so on is taken instead.
+            path: The current file; older ones have ``.1``, ``.2`` ... after its name. The
+                caller sees to it that nobody else writes it.
             clock: Dates the records.
             session: Begins the ids of this run's records; random, so that no two runs share them.
             on_failure: ``"open"``: sign on when no record can be written, and say so in the log.
@@ -91,7 +89,6 @@ class Ledger:
         self._file_bytes = file_bytes
         self._files_kept = files_kept
         self._fd = -1
-        self._lock = -1
         self._size = 0
         self._count = 0
         self._sequence = 0
@@ -107,7 +104,6 @@ class Ledger:
         """
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path, self._lock = _own(self._path)
             self._fd = _open(self._path)
             self._size = os.fstat(self._fd).st_size
             last = _last_lines(self._path) or _last_lines(self._older(1))
@@ -130,9 +126,6 @@ class Ledger:
             except OSError as exc:
                 _log.error("ledger.flush", exc=exc)
             os.close(fd)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
 
     def attempt(self, facts: Mapping[str, Value]) -> str:
         """Record that a signature is about to be made; return the id of the attempt.
@@ -261,26 +254,6 @@ def first_break(lines: Iterable[bytes]) -> int | None:
             return position
         previous = hashlib.sha256(line).hexdigest()
     return None
-
-
-def _own(path: Path) -> tuple[Path, int]:
-    """Return the first ledger that no other daemon writes, and its lock.
-
-    Two writers would break the chain, and each other's files when the disk is full.
-    """
-    for number in range(1, MAX_LEDGERS + 1):
-        own = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        lock = os.open(own.with_name(f"{own.name}.lock"), flags, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-        else:
-            if number > 1:
-                _log.warning("ledger.shared_directory", path=str(own))
-            return own, lock
-    raise OSError(errno.EBUSY, f"{MAX_LEDGERS} daemons write ledgers in {path.parent} already")
 
 
 def _open(path: Path) -> int:
