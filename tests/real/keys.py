@@ -43,7 +43,7 @@ def make_keys(folder: Path) -> Keys:
     """Make everything that is signed with, new, as files in *folder*.
 
     ``ca.pem`` and ``ca.key`` (encrypted PKCS#8) for Fulcio; ``ct.key`` (SEC1) and ``ct.pub``;
-    ``rekor1.key`` and two ``rekor2-*.key`` (PKCS#8), the first of them Ed25519 as the public
+    ``rekor1.key`` and three ``rekor2-*.key`` (PKCS#8), the first of them Ed25519 as the public
     log's is; ``tsa.pem`` (leaf, intermediate, root) and ``tsa.key``.
     """
     folder.mkdir(mode=0o700)
@@ -59,6 +59,7 @@ def make_keys(folder: Path) -> Keys:
         "rekor1": ec.generate_private_key(ec.SECP256R1()),
         "rekor2-a": ed25519.Ed25519PrivateKey.generate(),
         "rekor2-b": ec.generate_private_key(ec.SECP256R1()),
+        "rekor2-new": ed25519.Ed25519PrivateKey.generate(),
     }
     for name, key in made.items():
         form = _SEC1 if name == "ct" else _PKCS8

@@ -10,6 +10,18 @@ BEGIN, END = "<!-- the table -->", "<!-- end of the table -->"
 WRITE = "KEYLESS_REAL_WRITE"
 
 
+_WRITERS = ("keyless", "cosign", "sigstore-python", "sigstore-js")
+
+
+def _row_key(row: str) -> tuple[int, str]:
+    return _WRITERS.index(row.partition(",")[0]), row
+
+
+def _column_key(column: str) -> tuple[bool, int, str]:
+    name = column.partition(" ")[0]
+    return " " in column, _WRITERS.index(name), column
+
+
 class Table:
     """Cells by row and column."""
 
@@ -31,8 +43,9 @@ class Table:
         """Return the table in Markdown, with a note per exception below it."""
         if not self._cells:
             return []
-        rows = list(dict.fromkeys(row for row, _ in self._cells))
-        columns = list(dict.fromkeys(column for _, column in self._cells))
+        # In an order of its own, whatever order the tests ran in.
+        rows = sorted({row for row, _ in self._cells}, key=_row_key)
+        columns = sorted({column for _, column in self._cells}, key=_column_key)
         notes: list[str] = []
         lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
         for row in rows:

@@ -24,6 +24,8 @@ REKOR1_NAME = "rekor1.keyless.test"
 REKOR2_NAMES: Mapping[str, str] = {
     "rekor2-a": "rekor2-a.keyless.test",
     "rekor2-b": "rekor2-b.keyless.test",
+    # Trusted and not started: for a test that wants a log without entries.
+    "rekor2-new": "rekor2-new.keyless.test",
 }
 TSA_METRICS = 2112  # it has no flag for another one
 EMAIL = "builder@keyless.test"
