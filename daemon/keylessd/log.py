@@ -31,8 +31,10 @@ _LEVELS: Final[Mapping[str, int]] = {
     "error": logging.ERROR,
 }
 # JSON Web Tokens begin with the base64url of '{"'; a JWT's parts may be cut anywhere by a limit.
+# Those whose header has a blank after the brace are known by the length of their parts.
 _SECRETS: Final = (
     (re.compile(r"eyJ[\w-]{10,}(?:\.[\w-]*){0,4}"), "[token]"),
+    (re.compile(r"\be[wy][\w-]{14,}\.[\w-]{40,}(?:\.[\w-]*){0,3}"), "[token]"),
     (
         re.compile(
             r"(?i)\b((?:refresh|access|id|identity)_token|client_secret|code_verifier|password)"

@@ -14,7 +14,11 @@ from keylessd.errors import InvalidInputError
 
 MAX_UPSTREAM_TEXT = 200  # characters of somebody else's words in an error
 
-_JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
+# A JSON Web Token, whole or cut: in base64url its header begins with eyJ; if blanks follow the
+# brace, with other letters.
+_JWT = re.compile(
+    r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}|\be[wy][\w-]{14,}\.[\w-]{40,}(?:\.[\w-]*)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
