@@ -1,4 +1,4 @@
-"""`.ci/run`: runs what the README promises, then the linters, and fails where one of them does."""
+"""`.ci/run`: what the README promises, the linters, the real services; it fails where one does."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ echo nor this
 RECORD = '#!/bin/sh\necho "$(basename "$0") $* autostart=$KEYLESS_AUTOSTART" >> "{log}"\n{end}\n'
 
 
+TOOLS = ("pip", "ruff", "mypy", "lint-imports", "python", "pytest")
+
+
 @pytest.fixture
 def house(tmp_path: Path) -> Path:
     """A tree with the script, a README, and tools that only write down that they were called."""
@@ -41,7 +44,7 @@ def house(tmp_path: Path) -> Path:
     shutil.copy2(ROOT / ".ci/run", tmp_path / ".ci/run")
     (tmp_path / "README.md").write_text(README.format(command="echo tests >> log"))
     (tmp_path / ".venv/bin").mkdir(parents=True)
-    for tool in ("pip", "ruff", "mypy", "lint-imports"):
+    for tool in TOOLS:
         put(tmp_path, tool)
     return tmp_path
 
@@ -80,10 +83,12 @@ def test_tests_then_linters(house: Path) -> None:
         "ruff format --check . autostart=0",
         "mypy  autostart=0",
         "lint-imports  autostart=0",
+        "python -m tests.real install autostart=0",
+        "pytest -q -m real autostart=0",
     ]
 
 
-@pytest.mark.parametrize("tool", ["pip", "ruff", "mypy", "lint-imports"])
+@pytest.mark.parametrize("tool", TOOLS)
 def test_a_check_that_fails_fails_it(house: Path, tool: str) -> None:
     put(house, tool, "exit 1")
     assert run(house).returncode != 0
