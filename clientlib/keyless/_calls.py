@@ -101,6 +101,10 @@ class Call:
     def again_with(self, digest: Digest) -> None:
         """Take the digest that the daemon asked for; the call may be submitted once more."""
         self.body["digests"][digest.algorithm] = digest.value
+        self.again()
+
+    def again(self) -> None:
+        """Forget how the call ended; it may be submitted once more."""
         self.needs = self.error = None
         self.done = False
 

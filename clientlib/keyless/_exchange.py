@@ -49,6 +49,7 @@ class Exchange:
         "_waiting",
         "_window",
         "broken",
+        "unheard",
     )
 
     def __init__(
@@ -63,6 +64,8 @@ class Exchange:
         self._next = 1
         self._window = window
         self.broken: KeylessError | None = None
+        # Whether it ended before the daemon's first word: then nothing was begun.
+        self.unheard = False
 
     @property
     def daemon(self) -> "Welcome | None":
@@ -134,6 +137,7 @@ class Exchange:
             why = f"the daemon broke the protocol: {error.message}"
             self.end_all(KeylessError("daemon_failed", why))
         else:
+            self.unheard = self.daemon is None
             self.end_all(_ended_early())
 
     def finished(self) -> "list[Call]":

@@ -23,7 +23,7 @@ class Line:
         window: How many requests may be unanswered at once.
     """
 
-    __slots__ = ("_dial", "_exchange", "_sending", "_socket", "_window")
+    __slots__ = ("_dial", "_exchange", "_has_begun_again", "_sending", "_socket", "_window")
 
     def __init__(self, dial: "Callable[[], Socket]", *, window: int) -> None:
         self._dial = dial
@@ -31,6 +31,7 @@ class Line:
         self._socket: Socket | None = None
         self._exchange: Exchange | None = None
         self._sending = False  # whether a frame is half sent
+        self._has_begun_again = False
 
     def connect(self) -> None:
         """Connect now, if that is not done."""
@@ -79,6 +80,7 @@ class Line:
         """Run the calls, as many at a time as the window holds; yield them as they end."""
         active: set[Call] = set()
         more = True
+        self._has_begun_again = False
         try:
             while more or active:
                 if more and len(active) < self._window:
@@ -97,6 +99,7 @@ class Line:
                     self._pull(wait=not more)
                 else:
                     self._pull(wait=True)
+                self._begin_again(active)
                 for ended in self._finished(active):
                     active.discard(ended)
                     yield ended
@@ -107,6 +110,20 @@ class Line:
             raise
         finally:
             self._give_up(active)
+
+    def _begin_again(self, active: "set[Call]") -> None:
+        """Ask a daemon's successor, once, if it hung up before its first word.
+
+        It was stopped or killed while we waited to be let in: it has done nothing for us.
+        """
+        if self._exchange is None or not self._exchange.unheard or self._has_begun_again:
+            return
+        self._has_begun_again = True
+        self.close()
+        for call in active:
+            call.again()
+            self._ready().submit(call)
+        self._push()
 
     def _finished(self, active: "set[Call]") -> "Iterator[Call]":
         """Yield what has ended for good; hash again for a call that asks for another digest."""

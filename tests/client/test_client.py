@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 
 import keyless
-from fakedaemon import DROP, answer, fake_daemon, signed, unless_known, verified, with_events
-from keyless import Client, Digest, KeylessError, VerificationError, Where, _connect
+from fakedaemon import (
+    DROP,
+    FakeDaemon,
+    answer,
+    fake_daemon,
+    signed,
+    unless_known,
+    verified,
+    with_events,
+)
+from keyless import Client, Digest, KeylessError, SignResult, VerificationError, Where, _connect
 from keyless.wire import Failure, Reply, WireError
 
 DIGEST = Digest("sha256", bytes(32))
@@ -305,6 +314,44 @@ def test_a_daemon_that_hangs_up(path):
     ):
         client.sign(DIGEST)
     assert (caught.value.code, caught.value.retryable) == ("daemon_failed", True)
+
+
+class Shy(FakeDaemon):
+    """Hangs up on its first clients before a word."""
+
+    silent = 1
+
+    def _serve(self, connection: socket.socket) -> None:
+        if self.connections <= self.silent:
+            connection.close()
+        else:
+            super()._serve(connection)
+
+
+def test_the_successor_is_asked_if_a_daemon_ends_before_its_first_word(path):
+    daemon = Shy(path)
+    with client_of(path) as client:
+        results = dict(client.sign_many([DIGEST] * 3))
+    daemon.close()
+    assert [type(results[number]) for number in range(3)] == [SignResult] * 3
+    assert (daemon.connections, len(daemon.requests)) == (2, 3)
+
+
+def test_a_daemon_that_never_says_a_word_is_asked_twice(path):
+    daemon = Shy(path)
+    daemon.silent = 10
+    with client_of(path) as client, pytest.raises(KeylessError) as caught:
+        client.sign(DIGEST)
+    daemon.close()
+    assert (caught.value.code, caught.value.retryable) == ("daemon_failed", True)
+    assert daemon.connections == 2
+
+
+def test_nothing_is_asked_again_after_the_first_word(path):
+    with fake_daemon(path, lambda _: DROP) as daemon, client_of(path) as client:
+        with pytest.raises(KeylessError):
+            client.sign(DIGEST)
+        assert daemon.connections == 1
 
 
 def test_a_daemon_that_hangs_up_in_the_middle_of_many(path):
