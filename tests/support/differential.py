@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from sigsim.pki import Leaf, utf8
 from sigsim.worlds import ARTIFACT, World, digests, statement, v1_log
 
 ACCEPTED = "accepted"
+REPOSITORY = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon"
 BEACON = (
-    "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/"
-    ".github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main",
+    f"{REPOSITORY}/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main",
     "https://token.actions.githubusercontent.com",
 )
 # What the other one cannot verify: managed keys, and entries of the kind intoto.
@@ -40,6 +40,30 @@ CASES = (
     "rekor2-happy-path",
     "rekor2-timestamp-without-embedded-cert",
 )
+
+
+# Where this house refuses and the other one accepts, and why that is right. Whatever is not in
+# here is a finding; daemon/doc/verification.md has the same list for people.
+STRICTER = {
+    "bundle-json": "a key stands twice, or is spelled with underscores",
+    "bundle-material": "a key is spelled with underscores, base64 with other characters",
+    "bundle-entry": "the same; a number with a sign, space or underscore; a promise without time",
+    "bundle-timestamp": "as bundle-material",
+    "bundle-content": "as bundle-material",
+    "log-unknown": "the entry names another log than its checkpoint",
+    "log-index": "the index of an entry of Rekor v2 is not the proof's",
+    "checkpoint-format": "the checkpoint has a line that is no signature line",
+    "checkpoint-signature": "as checkpoint-format",
+    "timestamp-format": "a bad timestamp, beside a good time that the log promised",
+    "timestamp-authority": "the same; or the signer's name differs in case",
+    "timestamp-imprint": "as timestamp-format",
+    "timestamp-attributes": "as timestamp-format",
+    "timestamp-certificate": "as timestamp-format",
+    "timestamp-usage": "as timestamp-format",
+    "timestamp-validity": "as timestamp-format",
+    "timestamp-status": "as timestamp-format",
+    "timestamp-signature": "the same; or the signature's algorithm is not the one that was used",
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +103,19 @@ class Subject:
         except Exception as error:  # noqa: BLE001  # whatever it is, it is not an acceptance
             return f"crashed: {type(error).__name__}: {str(error)[:160]}"
         return ACCEPTED
+
+    def finding(self, raw: bytes) -> str | None:
+        """Return in which way the two disagree without a reason, None if they do not."""
+        ours, theirs = self.ours(raw), self.theirs(raw)
+        if (ours == ACCEPTED) == (theirs == ACCEPTED):
+            return None
+        if ours != ACCEPTED:
+            return None if ours in STRICTER else f"{ours}; they accept"
+        # Proto3's JSON has several spellings of one message, of which they read fewer.
+        good, read = parse_bundle(json.dumps(self.value).encode()), parse_bundle(raw)
+        if read in (good, replace(good, timestamps=())):
+            return None
+        return f"accepted; they say {theirs}"
 
 
 def real_subjects(vectors: Path) -> list[Subject]:

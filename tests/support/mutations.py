@@ -1,4 +1,4 @@
-"""Changes a bundle's JSON in every way that a shape, a type or a byte can be wrong, reproducibly."""
+"""Changes a bundle's JSON in any way that a shape, a type or a byte can be wrong, by a seed."""
 
 from __future__ import annotations
 
