@@ -234,7 +234,7 @@ async def _dropped_keys(lab: Lab) -> list[Reply | Failure]:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sign)
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         lab.rig.house.ring.drop_all()
     return answers
 
