@@ -296,8 +296,9 @@ def verify(
             "tlog_threshold": thresholds.tlogs,
             "time_threshold": thresholds.times,
             "sct_threshold": thresholds.scts,
+            "promise_only": thresholds.promise_only,
         }
-        body["options"] = {name: count for name, count in asked.items() if count is not None}
+        body["options"] = {name: value for name, value in asked.items() if value is not None}
     attachments = {"bundle": bundle}
     if key is not None:
         attachments["key"] = key

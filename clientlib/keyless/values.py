@@ -122,9 +122,17 @@ class AcceptedSigner(_Value):
 
 
 class Thresholds(_Value):
-    """How many of each a verification asks for; None leaves it to the daemon (one each)."""
+    """How much a verification asks for; None leaves it to the daemon (one of each).
 
-    __slots__ = ("scts", "times", "tlogs")
+    Attributes:
+        tlogs: How many logs must have the signature.
+        times: How many times must be proven.
+        scts: How many certificate logs must have the certificate.
+        promise_only: Accept what old bundles (v0.1) have: the log's signed promise to take the
+            entry in place of the proof that it did.
+    """
+
+    __slots__ = ("promise_only", "scts", "times", "tlogs")
 
     def __init__(
         self,
@@ -132,10 +140,12 @@ class Thresholds(_Value):
         tlogs: "int | None" = None,
         times: "int | None" = None,
         scts: "int | None" = None,
+        promise_only: "bool | None" = None,
     ) -> None:
         self.tlogs = tlogs
         self.times = times
         self.scts = scts
+        self.promise_only = promise_only
 
 
 class _Told(_Value):

@@ -68,9 +68,11 @@ def test_a_bundle_may_be_named(keyless: Run, daemon: FakeDaemon, folder: Path) -
         (ME, "name at least one file or digest to verify"),
         (["--bundle", "x", *ME, "a", "b"], "--bundle names the bundle of one artifact"),
         (["--type", "nothing", *ME, "a"], "nothing is no predicate type"),
-        (["--tlog-threshold", "-1", *ME, "a"], "--tlog-threshold takes a number from 0 to 99"),
-        (["--tlog-threshold", "1e1", *ME, "a"], "--tlog-threshold takes a number from 0 to 99"),
-        (["--sct-threshold", "100", *ME, "a"], "--sct-threshold takes a number from 0 to 99"),
+        (["--tlog-threshold", "-1", *ME, "a"], "--tlog-threshold takes a number from 1 to 32"),
+        (["--tlog-threshold", "0", *ME, "a"], "--tlog-threshold takes a number from 1 to 32"),
+        (["--tlog-threshold", "33", *ME, "a"], "--tlog-threshold takes a number from 1 to 32"),
+        (["--tlog-threshold", "1e1", *ME, "a"], "--tlog-threshold takes a number from 1 to 32"),
+        (["--sct-threshold", "100", *ME, "a"], "--sct-threshold takes a number from 1 to 32"),
         (["--timestamp-threshold", "\u0661", *ME, "a"], "--timestamp-threshold takes a number"),
         (["--certificate-extension", "x", *ME, "a"], "takes NAME=VALUE, not x"),
     ],
@@ -125,6 +127,11 @@ def test_thresholds(keyless: Run, daemon: FakeDaemon) -> None:
     assert keyless("verify", *ME, *words, "a").code == 0
     asked = {"tlog_threshold": 2, "time_threshold": 1, "sct_threshold": 3}
     assert daemon.requests[0].body["options"] == asked
+
+
+def test_old_bundles_by_option(keyless: Run, daemon: FakeDaemon) -> None:
+    assert keyless("verify", *ME, "--promise-only", "a").code == 0
+    assert daemon.requests[0].body["options"] == {"promise_only": True}
 
 
 def test_a_managed_key(keyless: Run, serve: Run) -> None:

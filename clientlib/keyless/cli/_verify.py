@@ -27,8 +27,9 @@ ABOUT = """
 Verify that somebody you name signed exactly these files. The bundle is looked for beside FILE
 (FILE.sigstore.json, then FILE.sigstore) unless --bundle names it. Nothing is asked of the network.
 
-Say whom you expect: --certificate-identity with --certificate-oidc-issuer, or --key. Expressions
-must match the whole text.
+Say whom you expect: --certificate-identity with --certificate-oidc-issuer, or --key. Either may be
+given several times; each identity is then accepted from each issuer. Expressions must match the
+whole text.
 """
 
 OPTIONS = (
@@ -48,6 +49,7 @@ OPTIONS = (
     Option("--tlog-threshold", "N", "how many transparency logs must have it (1)"),
     Option("--timestamp-threshold", "N", "how many times must be proven (1)"),
     Option("--sct-threshold", "N", "how many certificate logs must have the certificate (1)"),
+    Option("--promise-only", "", "accept old bundles (v0.1) with a log's promise in place of proof"),
     Option("--verbose -v", "", "show every check that was made"),
     # Always so here.
     Option("--offline", "", hidden=True),
@@ -55,6 +57,7 @@ OPTIONS = (
     Option("--use-signed-timestamps", "", hidden=True),
 )
 
+_MAX_THRESHOLD = 32  # as the protocol has it
 _WORKFLOW = ("trigger", "sha", "name", "repository", "ref")
 
 
@@ -180,18 +183,23 @@ def _thresholds(options: Options) -> "Thresholds | None":
     tlogs = _count(options, "tlog_threshold")
     times = _count(options, "timestamp_threshold")
     scts = _count(options, "sct_threshold")
-    if tlogs is times is scts is None:
+    promise_only = options.flag("promise_only") or None
+    if tlogs is times is scts is promise_only is None:
         return None
-    return Thresholds(tlogs=tlogs, times=times, scts=scts)
+    return Thresholds(tlogs=tlogs, times=times, scts=scts, promise_only=promise_only)
 
 
 def _count(options: Options, key: str) -> "int | None":
     text = options.text(key)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()) or len(text) > 2:  # noqa: PLR2004  # two digits
-        raise UsageError(f"--{key.replace('_', '-')} takes a number from 0 to 99, not {text}")
-    return int(text)
+    if text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_THRESHOLD)):
+        count = int(text)
+        if 1 <= count <= _MAX_THRESHOLD:
+            return count
+    raise UsageError(
+        f"--{key.replace('_', '-')} takes a number from 1 to {_MAX_THRESHOLD}, not {text}"
+    )
 
 
 def _report(name: str, result: "VerifyResult", options: Options) -> None:

@@ -202,6 +202,7 @@ OPERATIONS = {
                         "tlog_threshold?": _COUNT,
                         "time_threshold?": _COUNT,
                         "sct_threshold?": _COUNT,
+                        "promise_only?": _BOOL,
                     },
                 ),
             },
