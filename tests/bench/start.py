@@ -1,7 +1,6 @@
 """Start of the daemon with a warm cache, and its memory: idle, used, and per connection.
 
-The cache is that of a TUF instance: the sandbox's repository, which the daemon has fetched before
-and which is not there any more when it starts again.
+The cache is that of a TUF instance: a daemon before has fetched the sandbox's trust root.
 """
 
 from __future__ import annotations
