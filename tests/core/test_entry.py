@@ -537,6 +537,11 @@ def test_promise_is_over_this_payload() -> None:
     assert set_payload(PROMISED) == PAYLOAD_OF_PROMISED
 
 
+def test_promise_without_a_time_has_no_payload() -> None:
+    untimed = replace(PROMISED, integrated_time=None)
+    assert _refusal(lambda: set_payload(untimed) and None) == "inclusion-promise"
+
+
 def test_good_promise_is_accepted() -> None:
     verify_set(_promised(), LOG_KEY.public_key())
 

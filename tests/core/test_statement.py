@@ -56,6 +56,8 @@ def _subjects(*digests: dict[str, str]) -> Statement:
         {"subject": [{"name": "a"}]},
         {"subject": [{"name": "a", "digest": {}}]},
         {"subject": [{"name": "a", "digest": []}]},
+        {"subject": [{"name": "a", "digest": ["sha256"]}]},
+        {"subject": [{"name": "a", "digest": "sha256"}]},
         {"subject": [{"name": "a", "digest": {"sha256": 1}}]},
         {"subject": [{"name": "a", "digest": {"sha256": ""}}]},
         {"subject": [{"name": 1, "digest": {"sha256": "aa"}}]},

@@ -142,6 +142,16 @@ def test_too_many_timestamps() -> None:
     assert len(accepted(world, world.message(stamps=many[:32])).times) == 32
 
 
+def test_too_many_entries() -> None:
+    world = one()
+    bundle = world.message()
+    (first,) = bundle.entries
+    # All but the first are of unknown logs, of which any number would be ignored.
+    others = [replace(first, log_id=bytes([n]) * 32) for n in range(32)]
+    assert refused(world, replace(bundle, entries=(first, *others))) == "bundle-limits"
+    assert accepted(world, replace(bundle, entries=(first, *others[1:])))
+
+
 def test_certificate_in_place_of_a_managed_key() -> None:
     world = World()
     key = ManagedKey(world.key.public_key())
@@ -294,6 +304,14 @@ def test_bad_timestamp_fails_beside_a_good_time() -> None:
     bundle = world.message()
     wrong = replace(bundle, timestamps=(stamp(world.tsa, b"another", at=SIGNED),))
     assert refused(world, wrong) == "timestamp-imprint"
+
+
+def test_bad_timestamp_of_a_known_authority_fails_beside_a_good_one() -> None:
+    world = World()
+    bundle = world.message()
+    wrong = stamp(world.tsa, b"another", at=SIGNED)
+    for both in ((wrong, *bundle.timestamps), (*bundle.timestamps, wrong)):
+        assert refused(world, replace(bundle, timestamps=both)) == "timestamp-imprint"
 
 
 def test_unverifiable_timestamps_alone_fail_beside_a_good_time() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from keylessd.core.bundle import DsseEnvelope, MessageSignature
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
@@ -92,10 +92,8 @@ def _hashes_of(key: PublicKey) -> tuple[HashAlgorithm, ...]:
     usual = signing_hash(key)
     if usual is None:
         return ()
-    if isinstance(key, ec.EllipticCurvePublicKey) and usual is not HashAlgorithm.SHA256:
-        # Signers of old used SHA-256 with every curve, and Rekor v1 still does for envelopes.
-        return (usual, HashAlgorithm.SHA256)
-    return (usual,)
+    # Signers of old used SHA-256 with every curve, and Rekor v1 still does for envelopes.
+    return tuple(dict.fromkeys((usual, HashAlgorithm.SHA256)))
 
 
 def _verify_message_signature(
