@@ -145,7 +145,13 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
         raise_descriptor_limit,
         return_freed_memory,
     )
+    from keylessd.server.peer import is_nobody  # noqa: PLC0415
 
+    if is_nobody(os.geteuid()):
+        problem = (
+            "this uid stands for every user that is unknown in this user namespace; map another"
+        )
+        raise _StartError(NO_PLACE, problem)
     protect_memory()
     return_freed_memory()
     # The event loop waits this long at most for a worker thread that computes.

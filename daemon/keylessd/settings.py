@@ -147,7 +147,8 @@ def load_settings(path: Path | None) -> Settings:
     except OSError as exc:
         raise SettingsError(str(path), None, None, exc.strerror or "cannot be read") from exc
     # Whoever can write it chooses which services get our tokens.
-    if found.st_mode & stat.S_IWOTH or found.st_uid not in {0, os.geteuid()}:
+    shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if shared or found.st_uid not in {0, os.geteuid()}:
         problem = "others may write it; it must belong to you or to root, mode 644 or less"
         raise SettingsError(str(path), None, None, problem)
     if len(raw) > MAX_FILE:

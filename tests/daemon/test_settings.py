@@ -214,10 +214,11 @@ def test_missing_file_is_an_error_if_it_was_named(tmp_path: Path) -> None:
         load_settings(tmp_path / "none.toml")
 
 
-def test_file_that_others_may_write_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o666, 0o664, 0o602])
+def test_file_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
     file = tmp_path / "config.toml"
     file.write_text("")
-    file.chmod(0o666)
+    file.chmod(mode)
 
     with pytest.raises(SettingsError, match="others may write"):
         load_settings(file)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from keylessd.server.peer import Credentials, credentials, describe
+from keylessd.server.peer import Credentials, credentials, describe, is_nobody
 
 CONNECT = """
 import os, socket, sys
@@ -139,3 +139,28 @@ def test_describe_leaves_no_descriptor(listener: socket.socket) -> None:
             after = sorted(os.listdir("/proc/self/fd"))
 
     assert before == after
+
+
+WHOLE = "         0          0 4294967295\n"
+
+
+@pytest.mark.parametrize(
+    ("uid", "uid_map", "nobody"),
+    [
+        (65534, "         0       1000          1\n", True),
+        (65534, "0 100000 65536\n", True),
+        (65534, WHOLE, False),
+        (1000, "0 100000 65536\n", False),
+        (65534, None, False),
+    ],
+)
+def test_a_uid_that_stands_for_everybody_unknown(
+    tmp_path: Path, uid: int, uid_map: str | None, *, nobody: bool
+) -> None:
+    (tmp_path / "sys/kernel").mkdir(parents=True)
+    (tmp_path / "sys/kernel/overflowuid").write_text("65534\n")
+    if uid_map is not None:
+        (tmp_path / "self").mkdir()
+        (tmp_path / "self/uid_map").write_text(uid_map)
+
+    assert is_nobody(uid, proc=tmp_path) is nobody

@@ -25,6 +25,7 @@ _GID: Final = struct.Struct("=I")
 _MAX_GROUPS: Final = 1024
 _START_TIME_FIELD: Final = 22 - 3  # of /proc/PID/stat, counted after the command's ")"
 _MAX_STAT: Final = 4096  # bytes
+_WHOLE_MAP: Final = ["0", "0", "4294967295"]  # of the first user namespace: nobody is unknown
 
 
 class Credentials(NamedTuple):
@@ -84,6 +85,19 @@ def describe(peer: socket.socket, who: Credentials, *, proc: Path = Path("/proc"
     return PeerFacts(
         credentials=who, groups=groups, started=started if alive else None, alive=alive
     )
+
+
+def is_nobody(uid: int, *, proc: Path = Path("/proc")) -> bool:
+    """Return whether *uid* is the one that stands for every user unknown in our namespace.
+
+    A daemon that runs under that uid in a user namespace could not tell its own user from others.
+    """
+    try:
+        overflow = int((proc / "sys/kernel/overflowuid").read_text())
+        mapped = (proc / "self/uid_map").read_text().split()
+    except (OSError, ValueError):
+        return False
+    return uid == overflow and mapped != _WHOLE_MAP
 
 
 def _alive(pidfd: int) -> bool:
