@@ -73,9 +73,11 @@ class Table:
             return None
         head, rest = text.split(BEGIN, 1)
         kept, tail = rest.split(END, 1)
-        new = "\n" + "\n".join(self.lines()) + "\n"
-        if new == kept:
-            return None
+        lines = self.lines()
+        new = "\n" + "\n".join(lines) + "\n"
+        rows = sum(line.startswith("| ") for line in lines)
+        if new == kept or rows < sum(line.startswith("| ") for line in kept.splitlines()):
+            return None  # the same, or not of a whole run
         if os.environ.get(WRITE):
             README.write_text(head + BEGIN + new + END + tail)
             return f"written to {README}"

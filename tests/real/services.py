@@ -86,7 +86,7 @@ class Maker:
             "web",
             [*command, self.directory, str(issuer_port), str(files_port)],
             accepts(files_port),
-            PYTHONPATH=os.pathsep.join(paths),
+            PYTHONPATH=os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])]),
         )
 
     def dex(self, port: int) -> Program:
@@ -117,20 +117,8 @@ class Maker:
                 {"email": EMAIL, "hash": PASSWORD_HASH, "username": "builder", "userID": "1"}
             ],
             "connectors": [{"type": "mockCallback", "id": "mock", "name": "Mock"}],
-            "staticClients": [
-                {
-                    "id": "sigstore",
-                    "name": "sigstore",
-                    "public": True,
-                    "redirectURIs": [
-                        "http://localhost/auth/callback",
-                        "http://127.0.0.1/auth/callback",
-                        "/dex/device/callback",
-                        "/device/callback",
-                        "urn:ietf:wg:oauth:2.0:oob",
-                    ],
-                }
-            ],
+            # Public and without redirectURIs: any port of localhost, out of band, and device.
+            "staticClients": [{"id": "sigstore", "name": "sigstore", "public": True}],
         }
         path = self.directory / "dex.json"
         path.write_text(json.dumps(config))
