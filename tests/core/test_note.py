@@ -58,6 +58,8 @@ def _verify(note: str, *, name: str = NAME, hint: bytes = HINT, v2: bool = True)
         f"{HEAD}\n",
         f"{HEAD}{SIGNATURE_LINE}",
         f"{HEAD}\n{SIGNATURE_LINE.rstrip()}",
+        f"{HEAD}\n{SIGNATURE_LINE.rstrip()}=",
+        f"{HEAD}\n{SIGNATURE_LINE.rstrip()} ",
         f"{HEAD}\n{SIGNATURE_LINE}\n",
         f"{HEAD}\n{SIGNATURE_LINE}\n{SIGNATURE_LINE}",
         f"{HEAD}\n\n{SIGNATURE_LINE}",
@@ -106,7 +108,7 @@ def _verify(note: str, *, name: str = NAME, hint: bytes = HINT, v2: bool = True)
         ),
         f"{HEAD}\n{SIGNATURE_LINE}junk\n",
         f"{HEAD}\n{SIGNATURE_LINE * (MAX_SIGNATURES + 1)}",
-        "a" * (2 << 20),
+        f"{HEAD}{'a' * (1 << 20)}\n\n{SIGNATURE_LINE}",
     ],
 )
 def test_malformed_note_is_refused(note: str) -> None:

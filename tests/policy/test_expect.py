@@ -73,7 +73,12 @@ def test_failure_says_what_was_found_and_wanted() -> None:
     ("identity", "kind", "refusal"),
     [
         ("a@example.com", "email", None),
-        ("a@example.com", "othername", None),
+        ("a@example.com", "othername", "identity-kind"),
+        ("a!example.com", "othername", None),
+        ("a!b@example.com", "email", None),
+        ("system:a!example.com", "othername", None),
+        ("system:a!example.com", "email", "identity-kind"),
+        ("https://x.example/a", "othername", "identity-kind"),
         ("a@example.com", "uri", "identity-kind"),
         ("https://x.example/a@b", "uri", None),
         ("https://x.example/a@b", "email", "identity-kind"),

@@ -109,10 +109,12 @@ class ExpectedSigner:
     def _check_kind(self, signer: Signer) -> None:
         allowed: tuple[str, ...] = _KINDS if self.kind is None else (self.kind,)
         if self.kind is None and self.identity is not None:
-            # A URI has a colon after its scheme and an address has none, so text that is one
-            # of them never names a certificate of the other kind.
-            other = "email" if ":" in self.identity else "uri"
-            allowed = tuple(kind for kind in _KINDS if kind != other)
+            # A URI has a colon after its scheme and an address has none; a user name, which
+            # Fulcio writes as an otherName, has its domain after an exclamation mark. So text
+            # of one kind never names a certificate of another.
+            allowed = ("uri" if ":" in self.identity else "email",)
+            if "!" in self.identity:
+                allowed = (*allowed, "othername")
         if signer.kind not in allowed:
             raise VerificationError(
                 "identity-kind",
