@@ -92,6 +92,25 @@ def test_what_is_no_certificate_is_refused(raw: bytes) -> None:
     assert error.value.check == "certificate-format"
 
 
+def test_large_certificate_is_refused() -> None:
+    for size, good in ((60 << 10, True), (64 << 10, False)):
+        raw = der(mint_leaf(KEY, CA, leaf=Leaf(extensions=((9, utf8("x" * size)),))))
+        if good:
+            assert parse_leaf(raw)
+        else:
+            with pytest.raises(VerificationError) as error:
+                parse_leaf(raw)
+            assert error.value.check == "certificate-format"
+
+
+@pytest.mark.parametrize("version", [0, 1, 3])
+def test_certificate_of_another_version_is_refused(version: int) -> None:
+    raw = PLAIN.replace(bytes.fromhex("a003020102"), bytes.fromhex("a0030201") + bytes([version]))
+    with pytest.raises(VerificationError) as error:
+        parse_leaf(raw)
+    assert error.value.check == "certificate-format"
+
+
 def test_certificate_without_extensions_is_refused() -> None:
     name = x509.Name([])
     bare = certificate_builder((name, name), KEY, START, START + LIFETIME, [])

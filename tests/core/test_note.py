@@ -103,6 +103,7 @@ def _verify(note: str, *, name: str = NAME, hint: bytes = HINT, v2: bool = True)
                 "— name YWJjZGV",
                 "— name YWJjZGVm!",
                 "— name ",
+                "—  YWJjZGVm",
                 "YWJjZGVm",
             )
         ),
