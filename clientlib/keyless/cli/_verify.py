@@ -49,7 +49,7 @@ OPTIONS = (
     Option("--tlog-threshold", "N", "how many transparency logs must have it (1)"),
     Option("--timestamp-threshold", "N", "how many times must be proven (1)"),
     Option("--sct-threshold", "N", "how many certificate logs must have the certificate (1)"),
-    Option("--promise-only", "", "accept old bundles (v0.1) with a log's promise in place of proof"),
+    Option("--promise-only", "", "accept old (v0.1) bundles with a log's promise and no proof"),
     Option("--verbose -v", "", "show every check that was made"),
     # Always so here.
     Option("--offline", "", hidden=True),
