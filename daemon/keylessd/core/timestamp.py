@@ -133,9 +133,7 @@ def verify_timestamp(
         authority=authority.uri,
         operator=authority.operator,
         serial=token.info.serial_number,
-        counts_as=authority.operator
-        or authority.uri
-        or signer.fingerprint(hashes.SHA256()).hex(),
+        counts_as=authority.operator or authority.uri or signer.fingerprint(hashes.SHA256()).hex(),
     )
 
 
