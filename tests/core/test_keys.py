@@ -166,3 +166,13 @@ def test_pem_der_and_pkcs1_give_the_same_key(rsa_key: rsa.RSAPrivateKey) -> None
         public.public_bytes(serialization.Encoding.PEM, pkcs1),
     ]
     assert {spki(load_public_key(form)) for form in forms} == {spki(public)}
+
+
+def test_large_text_is_no_key_however_good() -> None:
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    assert load_public_key(pem + b"\n" * 1000) == key
+    with pytest.raises(InvalidInputError):
+        load_public_key(pem + b"\n" * (64 << 10))

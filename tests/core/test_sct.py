@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +24,7 @@ from keylessd.core.sct import (
     sct_list_extension,
     sct_signed_data,
     sct_signed_data_x509,
+    verify_sct,
     verify_scts,
 )
 from keylessd.core.trusted_root import TimeRange
@@ -242,6 +243,17 @@ def test_log_key_with_a_strangers_id_is_refused(scene: Scene) -> None:
     leaf = mint_leaf(scene.key, scene.ca, [scene.log])
     impostor = replace(scene.log.trusted(), key=ec_key().public_key())
     assert refused(scene.path(leaf), impostor) == "sct-signature"
+
+
+def test_log_with_a_key_of_no_such_log(scene: Scene) -> None:
+    # RFC 6962 knows ECDSA and RSA; there is no number for the algorithm of this signature.
+    key = ed25519.Ed25519PrivateKey.generate()
+    log = replace(scene.log.trusted(), key=key.public_key())
+    data = b"signed"
+    sct = replace(SCT, log_id=log.log_id, timestamp_ms=0, signature=key.sign(data))
+    with pytest.raises(VerificationError) as error:
+        verify_sct(sct, data, [log])
+    assert error.value.check == "sct-signature"
 
 
 def test_certificate_without_promise_is_refused(scene: Scene) -> None:

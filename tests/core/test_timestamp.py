@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -187,6 +188,16 @@ def test_what_is_no_response_is_unverifiable(response: bytes) -> None:
     assert refused(response) == "timestamp-format"
 
 
+def test_large_response_is_unverifiable_however_good() -> None:
+    for size, good in ((1 << 19, True), (1 << 20, False)):
+        ballast = attribute(asn1.OID_ATTR_SIGNING_TIME, b"x" * size)
+        response = stamp(TSA, SIGNATURE, at=AT, edit_attributes=lambda given: [*given, ballast])  # noqa: B023
+        if good:
+            assert accepted(response).time == AT
+        else:
+            assert refused(response) == "timestamp-format"
+
+
 def test_too_long_response_is_unverifiable() -> None:
     assert refused(b"\x30" * ((1 << 20) + 1)) == "timestamp-format"
 
@@ -306,6 +317,29 @@ def test_signature_algorithm_of_another_kind_of_key() -> None:
     assert refused(stamp(TSA, SIGNATURE, at=AT, signer_key=key)) == "timestamp-signature"
 
 
+def test_signature_algorithm_that_was_not_used() -> None:
+    wrong = stamp(TSA, SIGNATURE, at=AT, signed_by=asn1.OID_ED25519)
+    assert refused(wrong) == "timestamp-signature"
+    tsa = mint_tsa(key=ed25519.Ed25519PrivateKey.generate())
+    other = stamp(tsa, SIGNATURE, at=AT, signed_by=asn1.OID_ECDSA_SHA256)
+    with pytest.raises(VerificationError) as error:
+        verify_timestamp(other, SIGNATURE, [tsa.trusted()])
+    assert error.value.check == "timestamp-signature"
+
+
+def test_content_hashed_by_an_unsupported_algorithm() -> None:
+    sha1 = asn1.AlgorithmIdentifier(
+        algorithm=x509.ObjectIdentifier("1.3.14.3.2.26"), parameters=None
+    )
+    response = stamp(TSA, SIGNATURE, at=AT, hashed_by=sha1, listed=sha1)
+    assert refused(response) == "timestamp-attributes"
+
+
+@pytest.mark.parametrize("fault", [{"token_type": asn1.OID_TST_INFO}, {"detached": True}])
+def test_token_that_holds_no_signed_content(fault: dict[str, object]) -> None:
+    assert refused(stamp(TSA, SIGNATURE, at=AT, **fault)) == "timestamp-format"  # type: ignore[arg-type]
+
+
 def test_flipped_signature_bit() -> None:
     assert refused(tampered(GOOD)) == "timestamp-signature"
 
@@ -319,6 +353,14 @@ def test_unknown_authority_is_unverifiable() -> None:
         response = stamp(stranger, SIGNATURE, at=AT, embedded=embedded)
         assert refused(response) == "timestamp-authority"
     assert "timestamp-authority" in UNVERIFIABLE
+
+
+def test_authority_is_known_by_issuer_and_serial_number_together() -> None:
+    right = TSA.chain[0]
+    for issuer, serial in ((x509.Name([]), right.serial_number), (right.issuer, 5)):
+        name = SimpleNamespace(issuer=issuer, serial_number=serial)
+        response = stamp(TSA, SIGNATURE, at=AT, signer_name=name)  # type: ignore[arg-type]
+        assert refused(response) == "timestamp-authority"
 
 
 def test_trust_root_without_authorities() -> None:
@@ -335,6 +377,15 @@ def test_embedded_certificate_of_a_stranger() -> None:
 def test_embedded_certificate_with_the_same_key_is_still_another() -> None:
     twin = mint_tsa(key=TSA.key)
     response = stamp(TSA, SIGNATURE, at=AT, embedded=twin.chain[:1])
+    assert refused(response) == "timestamp-certificate"
+
+
+def test_signed_for_no_certificate() -> None:
+    def edit(given: Attributes) -> Attributes:
+        nothing = asn1.SigningCertificateV2(certs=[], policies=None)
+        return [*given[:2], attribute(asn1.OID_ATTR_SIGNING_CERTIFICATE_V2, nothing)]
+
+    response = stamp(TSA, SIGNATURE, at=AT, edit_attributes=edit)
     assert refused(response) == "timestamp-certificate"
 
 

@@ -16,7 +16,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
-    Policy,
     PolicyBuilder,
     Store,
 )
@@ -200,15 +199,9 @@ def _authority_policy() -> ExtensionPolicy:
     return (
         ExtensionPolicy.webpki_defaults_ca()
         .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None)
-        .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _check_authority_constraints)
+        # What they say, the library checks in any case.
+        .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
     )
-
-
-def _check_authority_constraints(
-    _policy: Policy, _certificate: x509.Certificate, constraints: x509.BasicConstraints
-) -> None:
-    if not constraints.ca:
-        raise ValueError("the certificate of an authority is not one's")
 
 
 @lru_cache(maxsize=1)

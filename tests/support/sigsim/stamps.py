@@ -106,6 +106,10 @@ def stamp(
     content_type: x509.ObjectIdentifier = asn1.OID_TST_INFO,
     serial: int = 7,
     listed: asn1.AlgorithmIdentifier = SHA256,
+    hashed_by: asn1.AlgorithmIdentifier = SHA256,
+    signed_by: x509.ObjectIdentifier | None = None,
+    token_type: x509.ObjectIdentifier = asn1.OID_SIGNED_DATA,
+    detached: bool = False,
 ) -> bytes:
     """Return a TimeStampResp; whatever is not given is right."""
     imprint = asn1.MessageImprint(
@@ -153,21 +157,23 @@ def stamp(
     info = asn1.SignerInfo(
         version=1,
         sid=_name(signer_name or tsa.chain[0], by_key_identifier=by_key_identifier),
-        digest_algorithm=SHA256,
+        digest_algorithm=hashed_by,
         signed_attributes=sent,
-        signature_algorithm=asn1.AlgorithmIdentifier(algorithm=oid, parameters=None),
+        signature_algorithm=asn1.AlgorithmIdentifier(algorithm=signed_by or oid, parameters=None),
         signature=value,
         unsigned_attributes=None,
     )
     data = asn1.SignedData(
         version=3,
         digest_algorithms=codec.SetOf([listed]),
-        content=asn1.EncapsulatedContent(content_type=content_type, content=content),
+        content=asn1.EncapsulatedContent(
+            content_type=content_type, content=None if detached else content
+        ),
         certificates=list(embedded) if embedded is not None else None,
         crls=None,
         signer_infos=codec.SetOf([info] * signers),
     )
-    token = asn1.TimeStampToken(content_type=asn1.OID_SIGNED_DATA, content=data)
+    token = asn1.TimeStampToken(content_type=token_type, content=data)
     return asn1.encode(
         asn1.TimeStampResp(
             status=asn1.PkiStatusInfo(status=status, status_string=None, fail_info=None),
