@@ -327,6 +327,15 @@ def test_signature_algorithm_that_was_not_used() -> None:
     assert error.value.check == "timestamp-signature"
 
 
+@pytest.mark.parametrize("oid", [asn1.OID_ECDSA_SHA256, asn1.OID_ED25519, asn1.OID_SHA256])
+def test_signature_algorithm_that_rsa_has_not(oid: x509.ObjectIdentifier) -> None:
+    tsa = mint_tsa(key=rsa.generate_private_key(65537, 2048))
+    response = stamp(tsa, SIGNATURE, at=AT, signed_by=oid)
+    with pytest.raises(VerificationError) as error:
+        verify_timestamp(response, SIGNATURE, [tsa.trusted()])
+    assert error.value.check == "timestamp-signature"
+
+
 def test_content_hashed_by_an_unsupported_algorithm() -> None:
     sha1 = asn1.AlgorithmIdentifier(
         algorithm=x509.ObjectIdentifier("1.3.14.3.2.26"), parameters=None
@@ -387,6 +396,44 @@ def test_signed_for_no_certificate() -> None:
 
     response = stamp(TSA, SIGNATURE, at=AT, edit_attributes=edit)
     assert refused(response) == "timestamp-certificate"
+
+
+def test_signed_for_a_certificate_by_an_unsupported_hash() -> None:
+    der = TSA.chain[0].public_bytes(Encoding.DER)
+    sha1 = asn1.AlgorithmIdentifier(
+        algorithm=x509.ObjectIdentifier("1.3.14.3.2.26"), parameters=None
+    )
+    name = asn1.EssCertIdV2(
+        hash_algorithm=sha1, cert_hash=hashlib.sha1(der).digest(), issuer_serial=None
+    )
+    value = asn1.SigningCertificateV2(certs=[name], policies=None)
+    bound = attribute(asn1.OID_ATTR_SIGNING_CERTIFICATE_V2, value)
+    response = stamp(TSA, SIGNATURE, at=AT, edit_attributes=lambda given: [*given[:2], bound])
+    assert refused(response) == "timestamp-certificate"
+
+
+@pytest.mark.parametrize("first", ["right", "other", "none"])
+@pytest.mark.parametrize("second", ["right", "other"])
+def test_both_versions_of_the_signing_certificate_must_fit(first: str, second: str) -> None:
+    chains = {"right": TSA.chain[0], "other": mint_tsa().chain[0]}
+    certs = [
+        asn1.EssCertId(
+            cert_hash=hashlib.sha1(chains[name].public_bytes(Encoding.DER)).digest(),
+            issuer_serial=None,
+        )
+        for name in [first]
+        if name in chains
+    ]
+    value = asn1.SigningCertificate(certs=certs, policies=None)
+    old = attribute(asn1.OID_ATTR_SIGNING_CERTIFICATE, value)
+    response = stamp(
+        TSA, SIGNATURE, at=AT, signing_certificate=chains[second],
+        edit_attributes=lambda given: [*given, old],
+    )  # fmt: skip
+    if first == second == "right":
+        assert accepted(response).time == AT
+    else:
+        assert refused(response) == "timestamp-certificate"
 
 
 def test_signed_for_another_certificate() -> None:

@@ -91,6 +91,13 @@ def test_text_of_one_kind_does_not_name_another(
     assert check(signer, identity=identity, issuer=GITHUB) == refusal
 
 
+def test_kind_that_is_demanded_rules_over_how_the_identity_looks() -> None:
+    odd = Signer("a:b@example.com", "email", GITHUB, {})
+    assert check(odd, identity=odd.identity, issuer=GITHUB) == "identity-kind"
+    assert check(odd, identity=odd.identity, issuer=GITHUB, kind="email") is None
+    assert check(odd, identity=odd.identity, issuer=GITHUB, kind="uri") == "identity-kind"
+
+
 def test_kind_can_be_demanded() -> None:
     parts = {"identity_regexp": ".*", "issuer": GITHUB}
     assert check(BY_GITHUB, **parts, kind="uri") is None
