@@ -34,13 +34,8 @@ MAX_CHAIN = 16  # certificates
 
 MEDIA_TYPE_V01 = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
 MEDIA_TYPE_V02 = "application/vnd.dev.sigstore.trustedroot.v0.2+json"
-_MEDIA_TYPES = frozenset(
-    {
-        MEDIA_TYPE_V01,
-        "application/vnd.dev.sigstore.trustedroot.v0.1+json",
-        MEDIA_TYPE_V02,
-    }
-)
+_OTHER_V01 = "application/vnd.dev.sigstore.trustedroot.v0.1+json"
+_MEDIA_TYPES = frozenset({MEDIA_TYPE_V01, _OTHER_V01, MEDIA_TYPE_V02})
 _HINT_BYTES = 4
 
 _ROOT = frozenset(

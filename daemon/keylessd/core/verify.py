@@ -377,15 +377,10 @@ def verify_bundle(
 
 
 def _facts(case: _Case, steps: tuple[str, ...]) -> Verified:
+    logs = [(logged.log.base_url, logged.entry, logged.integrated_time) for logged in case.logged]
     entries = tuple(
-        VerifiedEntry(
-            logged.log.base_url,
-            logged.entry.log_index,
-            logged.entry.kind,
-            logged.entry.version,
-            logged.integrated_time,
-        )
-        for logged in case.logged
+        VerifiedEntry(url, entry.log_index, entry.kind, entry.version, time)
+        for url, entry, time in logs
     )
     managed = case.managed
     key_sha256 = None if managed is None else hashlib.sha256(spki(managed.key)).hexdigest()
