@@ -115,6 +115,22 @@ def test_a_stopped_process_is_silent(manager: Manager, daemons) -> None:
     assert manager.wait_for("WATCHDOG")
 
 
+def connected(path: Path) -> socket.socket:
+    """Connect as soon as somebody listens: the path is there a moment before."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(PATIENCE)
+        try:
+            client.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            client.close()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        else:
+            return client
+
+
 @needs_activate
 def test_socket_activation(manager: Manager, tmp_path: Path) -> None:
     (tmp_path / "trusted_root.json").write_text("{}")
@@ -140,13 +156,7 @@ def test_socket_activation(manager: Manager, tmp_path: Path) -> None:
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
     )
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not path.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(PATIENCE)
-            client.connect(str(path))
+        with connected(path) as client:
             wire = Connection(CLIENT)
             client.sendall(wire.send(Hello()) + wire.send(Request(1, "status", {})))
             heard = b""
