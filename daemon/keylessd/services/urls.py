@@ -16,9 +16,7 @@ MAX_UPSTREAM_TEXT = 200  # characters of somebody else's words in an error
 
 # A JSON Web Token, whole or cut: in base64url its header begins with eyJ; if blanks follow the
 # brace, with other letters.
-_JWT = re.compile(
-    r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}|\be[wy][\w-]{14,}\.[\w-]{40,}(?:\.[\w-]*)?"
-)
+_JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}|\be[wy][\w-]{14,}\.[\w-]{40,}(?:\.[\w-]*)?")
 
 
 @dataclass(frozen=True, slots=True)
