@@ -163,13 +163,23 @@ def test_client_that_leaves_while_the_log_writes(stack, house) -> None:
     with counted(stack) as added:
         with halted(stack.programs["rekor1"]):
             signing = house.start("sign", "--instance", "v1", path)
-            time.sleep(1.0)
+            _wait_for_attempts(house, attempts + 1)
+            time.sleep(1.0)  # the request to the log follows at once
             signing.send_signal(signal.SIGINT)
             house.finish([signing])
         _wait_for_outcomes(house, attempts + 1)
 
+    assert house.records()[-1]["result"] == "ok"
     assert added == {"rekor1": 1}
     assert not bundle_of(path).exists()
+
+
+def _wait_for_attempts(house, attempts: int) -> None:
+    """Wait until the ledger has that many attempts."""
+    end = time.monotonic() + 20
+    while sum(one["event"] == "attempt" for one in house.records()) < attempts:
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def _wait_for_outcomes(house, attempts: int) -> None:
