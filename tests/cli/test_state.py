@@ -176,7 +176,7 @@ def test_attempts_and_outcomes_are_brought_together(
 def test_a_limit_is_a_number(keyless: Run, daemon: FakeDaemon, limit: str) -> None:
     done = keyless("ledger", f"--limit={limit}")
     assert done.code == 2
-    assert "--limit takes a number from 1 to 10000" in done.err
+    assert "--limit takes a number from 1 to 1000" in done.err
     assert daemon.requests == []
 
 

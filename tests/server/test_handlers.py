@@ -422,3 +422,10 @@ async def test_reload(autojump_clock: object) -> None:
         assert isinstance(good, Reply)
         assert (bad.error.code, bad.error.message) == ("invalid_input", "f:3: reuse: is wrong")
         assert it.daemon.reloads == 2
+
+
+def test_the_protocol_promises_as_many_records_as_the_ledger_gives() -> None:
+    from keyless.wire._limits import MAX_LEDGER
+    from keylessd.ops.ledger import READ_LIMIT
+
+    assert MAX_LEDGER == READ_LIMIT

@@ -17,7 +17,7 @@ as it stands in the ledger: one of the attempt and one of its outcome.
 
 OPTIONS = (Option("--limit -n", "N", "how many records, two for each signature (40)"),)
 
-_MAX_RECORDS = 10_000
+_MAX_RECORDS = 1000
 _RECORDS = 40
 _SHOWN_DIGEST = 16  # characters, enough to find an artifact by
 

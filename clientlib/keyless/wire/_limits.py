@@ -72,4 +72,4 @@ MAX_SUBJECTS = 64  # subjects in the head of one `attest`
 MAX_BATCH = 1024  # subjects of one `sign_batch`; the verifier's own bound
 MAX_ACCEPTED = 16  # accepted signers of one `verify`
 MAX_THRESHOLD = 32  # logs, times or SCTs that `verify` may ask for
-MAX_LEDGER = 10_000  # records of one `ledger` reply
+MAX_LEDGER = 1000  # records of one `ledger` reply; the file itself has the rest
