@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,11 @@ try:
     from trio.testing import MockClock, trio_test
 except ImportError:  # the packaging tests also run where only the thin client is installed
     MockClock = None  # type: ignore[assignment,misc]
+
+
+# A shell starts its background jobs with SIGINT ignored, and what we start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
