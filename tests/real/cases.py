@@ -108,8 +108,8 @@ def judge(
         words = refusal(case.bundle, case.artifact, case.who)
         holds = (words is None) == (case.name == "good")
         excuse = known.get((made.row, case.name), known.get(("*", case.name)))
-        said = None if holds else (words or "accepted")
-        matrix.TABLE.put(made.row, column, case.name, said and f"{column}: {excuse or said}")
+        found = None if holds else matrix.exception(column, words, excuse or "nobody knows why")
+        matrix.TABLE.put(made.row, column, case.name, found)
         if holds == (excuse is not None):
             wrong.append(f"{case.name}: {words or 'accepted'} (known: {excuse})")
     assert not wrong, f"{column} about {made.row}: {wrong}"

@@ -247,6 +247,7 @@ class SigstoreJs:
         self._root = json.loads((stack.trust / TRUSTED_ROOT).read_text())
         lock = json.loads((HERE / "js" / "package-lock.json").read_text())["packages"]
         self.version = lock["node_modules/sigstore"]["version"]
+        self.command_version = lock["node_modules/@sigstore/cli"]["version"]
         self._process = subprocess.Popen(
             [_node(), str(HERE / "js" / "judge.cjs")],
             env={**plain_environ(self._home), "NODE_PATH": str(node_modules())},
