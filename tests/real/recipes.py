@@ -88,9 +88,10 @@ RECIPES = (
         (
             'keyless sign --trust-config "$TRUST_CONFIG_V1" --bundle "$FILE.js.json" "$FILE"',
             (
-                'sigstore-js verify "$FILE.js.json" --blob-file "$FILE" --tuf-mirror-url "$TUF_MIRROR"'
-                ' --tuf-root-path "$TUF_ROOT_JSON" --tuf-cache-path "$KEYLESS_REAL/tuf-js"'
-                ' --certificate-identity-email "$SIGNER" --certificate-issuer "$GITSIGN_OIDC_ISSUER"'
+                'sigstore-js verify "$FILE.js.json" --blob-file "$FILE"'
+                ' --tuf-mirror-url "$TUF_MIRROR" --tuf-root-path "$TUF_ROOT_JSON"'
+                ' --tuf-cache-path "$KEYLESS_REAL/tuf-js" --certificate-identity-email "$SIGNER"'
+                ' --certificate-issuer "$GITSIGN_OIDC_ISSUER"'
             ),
         ),
     ),
