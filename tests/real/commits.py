@@ -238,7 +238,7 @@ def _base64(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 
 
-# --- TransparencyLogEntry of dev.sigstore.rekor.v1, as protocol buffer ------------------------------
+# --- TransparencyLogEntry of dev.sigstore.rekor.v1, as protocol buffer  ---
 
 
 def _protobuf(entry: Mapping[str, object]) -> bytes:
