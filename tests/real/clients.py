@@ -346,7 +346,9 @@ class SigstoreJs:
         words = " ".join((done.stdout + done.stderr).split())
         if done.returncode == 0:
             return None
-        return words or "it failed without a word"
+        # Of a stack trace the line that says what it is.
+        said = re.search(r"(?<!new )\b\w+Error: .+?(?= at |$)", words)
+        return said[0] if said else words or "it failed without a word"
 
 
 def not_a_subject(payload: bytes, artifact: Path) -> str | None:
