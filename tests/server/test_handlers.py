@@ -175,7 +175,7 @@ async def lab() -> AsyncIterator[Lab]:
     fake, trust, daemon = FakeHouse(), FakeTrust(), FakeDaemon()
     house = SimpleNamespace(
         sign=SimpleNamespace(sign=fake, attest=fake.attest, statement=fake.statement),
-        verify=SimpleNamespace(verify=fake.check),
+        verify=SimpleNamespace(verify=fake.check, inspect=fake.inspect),
         status=fake,
         ledger=fake,
     )
