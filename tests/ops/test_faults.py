@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
