@@ -188,6 +188,7 @@ class HttpClient:
         url: str,
         *,
         read_seconds: float,
+        open_seconds: float,
         attempts: int = 1,
         retry_statuses: frozenset[int] = frozenset(),
     ) -> httpx.Response:
@@ -197,7 +198,8 @@ class HttpClient:
 
         Args:
             url: Absolute URL, as for send().
-            read_seconds: Longest silence.
+            read_seconds: Longest silence, once it has begun to answer.
+            open_seconds: Longest wait for that, with all attempts and the pauses between.
             attempts: Most attempts, at least 1.
             retry_statuses: Statuses that mean: not now.
 
@@ -206,9 +208,16 @@ class HttpClient:
             httpx.TransportError: If no answer came.
         """
         target = self._target(url)
+        with trio.CancelScope(deadline=trio.current_time() + open_seconds):
+            return await self._open(target, read_seconds, attempts, retry_statuses)
+        raise httpx.ReadTimeout(f"no answer within {open_seconds:g} seconds")
+
+    async def _open(
+        self, target: Target, read_seconds: float, attempts: int, retry_statuses: frozenset[int]
+    ) -> httpx.Response:
         pauses = backoff(RETRY_FIRST_SECONDS, RETRY_CAP_SECONDS, self._rng)
+        timeouts = {**_TIMEOUTS, "read": read_seconds, "pool": read_seconds}
         for left in range(attempts - 1, -1, -1):
-            timeouts = {**_TIMEOUTS, "read": read_seconds, "pool": read_seconds}
             request = self._request("GET", target, None, None, timeouts)
             try:
                 response = await self._client.send(request, stream=True)
