@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -628,3 +630,20 @@ async def test_no_token_in_ledger_progress_or_errors(autojump_clock, tmp_path, c
         shown += [str(caught.value), repr(caught.value.details), repr(rig.events), caplog.text]
         shown += [path.read_text() for path in tmp_path.iterdir()]
         assert token.reveal()[:40] not in "".join(shown)
+
+
+async def test_full_disk_asks_nobody_and_is_over_with_it(autojump_clock, tmp_path, monkeypatch):
+    def full_disk(fd, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with open_rig(tmp_path, "v2") as rig:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full_disk)
+            for _ in range(3):
+                with pytest.raises(DaemonError, match="No space left on device") as caught:
+                    await rig.sign()
+                assert caught.value.code == "ledger_unavailable"
+                assert caught.value.retryable
+        assert (rig.certificates, rig.entries) == (0, 0)
+        await rig.sign()
+        assert (rig.certificates, rig.entries) == (1, 1)
