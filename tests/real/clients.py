@@ -108,13 +108,13 @@ class Cosign:
         self, bundle: Path, artifact: Path, expected: Expected, *, attestation: bool = False
     ) -> str | None:
         done = self.run(*self.verify_words(bundle, artifact, expected, attestation=attestation))
-        return _judgement(done)
+        return judgement(done)
 
     def key_refusal(self, bundle: Path, artifact: Path, key: Path) -> str | None:
         """Judge a bundle of a managed key."""
         root = self._stack.trust / TRUSTED_ROOT
         words = ("verify-blob", "--bundle", bundle, "--trusted-root", root, "--key", key, artifact)
-        return _judgement(self.run(*words))
+        return judgement(self.run(*words))
 
     def sign_words(
         self, bundle: Path, artifact: Path, config: str, *, predicate: Path | None = None
@@ -162,7 +162,12 @@ def _has_both_times(bundle: Path) -> bool:
     return bool(stamps) and promised
 
 
-def _judgement(done: subprocess.CompletedProcess[str]) -> str | None:
+def judgement(done: subprocess.CompletedProcess[str]) -> str | None:
+    """Return why a command of cosign refused, or None if it accepted.
+
+    Raises:
+        ClientError: It failed in a way that is no refusal.
+    """
     if done.returncode == 0:
         return None
     lines = [line for line in done.stderr.splitlines() if line.startswith(("Error:", "error"))]
