@@ -57,8 +57,8 @@ RECIPES = (
             'cosign initialize --mirror "$TUF_MIRROR" --root "$TUF_ROOT_JSON"',
             'cosign sign-blob --yes --bundle "$FILE.cosign-tuf.json" "$FILE"',
             (
-                f"{_NO_FILES} cosign verify-blob --new-bundle-format --use-signed-timestamps {_SIGNER}"
-                ' --bundle "$FILE.cosign-tuf.json" "$FILE"'
+                f"{_NO_FILES} cosign verify-blob --new-bundle-format --use-signed-timestamps"
+                f' {_SIGNER} --bundle "$FILE.cosign-tuf.json" "$FILE"'
             ),
         ),
     ),
