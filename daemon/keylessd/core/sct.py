@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -34,8 +33,6 @@ SIGNATURE_RSA = 1
 SIGNATURE_ECDSA = 3
 
 MAX_SCTS = 32  # a certificate of ten minutes carries one or two; bounds hostile signature checks
-_KNOWN_LEAVES = 128  # whose list is kept decoded: a daemon signs many artifacts with one leaf
-_KNOWN_ISSUERS = 64
 _LOG_ID_SIZE = 32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -246,7 +243,7 @@ def verify_scts(
     """
     scts = embedded_scts(path[0])
     tbs = path[0].tbs_precertificate_bytes
-    key_hash = _issuer_key_hash(tuple(path[1:]))
+    key_hash = hashlib.sha256(_issuer_spki(path)).digest()
     verified: list[VerifiedSct] = []
     first_failure: VerificationError | None = None
     for sct in scts:
@@ -273,7 +270,6 @@ def verify_scts(
     return tuple(verified)
 
 
-@lru_cache(maxsize=_KNOWN_LEAVES)
 def embedded_scts(leaf: x509.Certificate) -> tuple[SignedCertificateTimestamp, ...]:
     """Return the SCTs embedded in a certificate whose extensions are known to parse.
 
@@ -360,18 +356,16 @@ def _check_time(sct: SignedCertificateTimestamp, log: TransparencyLog) -> dateti
     return time
 
 
-@lru_cache(maxsize=_KNOWN_ISSUERS)
-def _issuer_key_hash(authorities: tuple[x509.Certificate, ...]) -> bytes:
-    """Return what names the issuer in a promise: SHA-256 of its SubjectPublicKeyInfo."""
+def _issuer_spki(path: Sequence[x509.Certificate]) -> bytes:
     # RFC 6962, 3.2: a certificate that only signs precertificates is passed over.
-    candidates = [cert for cert in authorities if not _signs_precertificates_only(cert)]
+    candidates = [cert for cert in path[1:] if not _signs_precertificates_only(cert)]
     if not candidates:
         raise VerificationError("certificate-chain", "the certificate's path names no issuer")
-    key = candidates[0].public_key()
-    der = key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return (
+        candidates[0]
+        .public_key()
+        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
-    return hashlib.sha256(der).digest()
 
 
 def _signs_precertificates_only(certificate: x509.Certificate) -> bool:

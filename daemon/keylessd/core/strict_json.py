@@ -8,7 +8,7 @@ integer is a decimal string or a number.
 
 from __future__ import annotations
 
-import binascii
+import base64
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -84,18 +84,17 @@ def decode_base64(text: str) -> bytes:
         StrictJsonError: Any other character, missing padding, or bits set after the end.
     """
     try:
-        decoded = binascii.a2b_base64(text, strict_mode=True)
+        decoded = base64.b64decode(text, validate=True)
     except ValueError as exc:
         raise StrictJsonError("not standard base64") from exc
-    # Bits after the end are not looked at above.
-    if binascii.b2a_base64(decoded, newline=False) != text.encode("ascii"):
+    if base64.b64encode(decoded).decode() != text:
         raise StrictJsonError("not standard base64: padding or unused bits are wrong")
     return decoded
 
 
 def encode_base64(data: bytes) -> str:
     """Return *data* as standard, padded base64."""
-    return binascii.b2a_base64(data, newline=False).decode("ascii")
+    return base64.b64encode(data).decode("ascii")
 
 
 def parse_int64(value: JsonValue) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from keylessd.core.trusted_root import Authority
 
 T = TypeVar("T")
-
-_KNOWN_SIGNERS = 64  # authorities' certificates, of which the same few stamp everything
 
 _ECDSA_HASHES = {
     asn1.OID_ECDSA_SHA256: HashAlgorithm.SHA256,
@@ -322,7 +319,6 @@ def _is_digest_of(der: bytes, identifier: asn1.EssCertIdV2) -> bool:
 # --- 4. what the signer may do, and when ---------------------------------------------------
 
 
-@lru_cache(maxsize=_KNOWN_SIGNERS)
 def _check_usage(certificate: x509.Certificate) -> None:
     """RFC 3161, 2.3: time stamping, critical, and nothing beside it; and not an authority."""
     try:
