@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -58,6 +58,7 @@ _RAW_OIDS = frozenset(
 )
 
 IdentityKind = Literal["email", "uri", "othername"]
+E = TypeVar("E", bound=x509.ExtensionType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,21 @@ def _read(load: Callable[[bytes], x509.Certificate], raw: bytes) -> x509.Certifi
     return certificate
 
 
+def extension_of(certificate: x509.Certificate, kind: type[E]) -> x509.Extension[E] | None:
+    """Return the certificate's extension of a kind, None if it has none.
+
+    Args:
+        certificate: One whose extensions are known to parse.
+        kind: The extension's own class: what the library calls it, no class above that.
+    """
+    # The library's own search asks an abstract class about each one, which is slow.
+    for extension in certificate.extensions:
+        if type(extension.value) is kind:
+            found: x509.Extension[E] = extension
+            return found
+    return None
+
+
 def key_of(certificate: x509.Certificate) -> PublicKey:
     """Return the certificate's public key.
 
@@ -181,33 +197,24 @@ def check_not_authority(certificate: x509.Certificate) -> None:
     Raises:
         VerificationError: ``certificate-ca``.
     """
-    try:
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except x509.ExtensionNotFound:
-        return
-    if constraints.ca:
+    constraints = extension_of(certificate, x509.BasicConstraints)
+    if constraints is not None and constraints.value.ca:
         raise VerificationError(
             "certificate-ca", "the signing certificate is a certificate authority's"
         )
 
 
 def _check_digital_signature(certificate: x509.Certificate) -> None:
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        usage = None
-    if usage is None or not usage.digital_signature:
+    usage = extension_of(certificate, x509.KeyUsage)
+    if usage is None or not usage.value.digital_signature:
         raise VerificationError(
             "certificate-key-usage", "the certificate's key usage is not for digital signatures"
         )
 
 
 def _check_code_signing(certificate: x509.Certificate) -> None:
-    try:
-        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        usages = None
-    if usages is None or ExtendedKeyUsageOID.CODE_SIGNING not in usages:
+    usages = extension_of(certificate, x509.ExtendedKeyUsage)
+    if usages is None or ExtendedKeyUsageOID.CODE_SIGNING not in usages.value:
         raise VerificationError(
             "certificate-extended-key-usage",
             "the certificate's extended key usage is not for code signing",
@@ -248,12 +255,8 @@ def signer_of(certificate: x509.Certificate) -> Signer:
 
 
 def _identity_of(certificate: x509.Certificate) -> tuple[str, IdentityKind]:
-    try:
-        names = list(
-            certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        )
-    except x509.ExtensionNotFound:
-        names = []
+    extension = extension_of(certificate, x509.SubjectAlternativeName)
+    names = [] if extension is None else list(extension.value)
     if len(names) != 1:
         raise VerificationError(
             "certificate-san",
