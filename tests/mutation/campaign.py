@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-
 from tests.mutation.mutants import HOUSE, Mutant
 from tests.mutation.running import Outcome, Run
 

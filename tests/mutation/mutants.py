@@ -1,4 +1,4 @@
-"""Finds in the source of verification all that could be got wrong, and gets it wrong, one at a time.
+"""Finds all that could be got wrong in verification, and gets it wrong, one at a time.
 
 No list of checks is kept, so none can be forgotten in it: whatever refuses, calls, compares or
 filters inside a function is a place for mutants, found in the module's syntax tree.

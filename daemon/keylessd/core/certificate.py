@@ -10,7 +10,6 @@ from typing import Literal, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from keylessd.core import asn1
@@ -82,8 +81,6 @@ class Signer:
 def parse_leaf(der: bytes) -> x509.Certificate:
     """Return a signing certificate whose extensions and key are known to parse.
 
-    The parts that parse lazily are touched here, so that later steps meet no parse error.
-
     Args:
         der: X.509 version 3, DER.
 
@@ -98,26 +95,19 @@ def parse_leaf(der: bytes) -> x509.Certificate:
         )
     try:
         certificate = read_certificate(der)
-        extensions = certificate.extensions
-        _ = certificate.issuer, certificate.subject, certificate.not_valid_before_utc
-        _ = certificate.not_valid_after_utc
-    except (
-        ValueError,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-        UnsupportedAlgorithm,
-    ) as exc:
+    except ValueError as exc:
         raise VerificationError(
             "certificate-format", f"the certificate cannot be read: {str(exc)[:200]!r}"
         ) from exc
-    if certificate.version is not x509.Version.v3 or len(extensions) == 0:
+    if certificate.version is not x509.Version.v3 or len(certificate.extensions) == 0:
         raise VerificationError("certificate-format", "the certificate is not of X.509 version 3")
     key_of(certificate)
     return certificate
 
 
+@lru_cache(maxsize=_PARSED_CERTIFICATES)
 def read_certificate(der: bytes) -> x509.Certificate:
-    """Return the certificate that is the whole of *der*; only its frame is known to be right.
+    """Return the certificate that is the whole of *der*, all of which can be read but its key.
 
     Raises:
         ValueError: It is none, or its serial number is below 1 (RFC 5280, 4.1.2.2), whatever
@@ -135,8 +125,16 @@ def _read(load: Callable[[bytes], x509.Certificate], raw: bytes) -> x509.Certifi
     try:
         certificate = load(raw)
         serial_number = certificate.serial_number
-        _ = certificate.version
-    except (CryptographyDeprecationWarning, x509.InvalidVersion, UnsupportedAlgorithm) as exc:
+        # The parts that parse lazily, so that whoever asks for them later meets no error.
+        _ = certificate.version, certificate.issuer, certificate.subject, certificate.extensions
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except (
+        Warning,  # of the library, about serial numbers and names that no certificate may have
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+        UnsupportedAlgorithm,
+    ) as exc:
         raise ValueError(str(exc)) from exc
     if serial_number < 1:
         msg = "the certificate has no positive serial number"
