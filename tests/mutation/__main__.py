@@ -13,6 +13,7 @@ import time
 
 from tests.mutation.campaign import run
 from tests.mutation.mutants import modules, mutants_of
+from tests.mutation.running import Outcome
 
 
 def main() -> int:
@@ -34,7 +35,7 @@ def main() -> int:
         print("\n".join(mutant.name for mutant in chosen))
         return 0
     began = time.monotonic()
-    outcomes, broken = run(chosen, jobs=arguments.jobs)
+    outcomes, broken = run(chosen, jobs=arguments.jobs, alive=_tell)
     for name in broken:
         print(f"fails without any mutant: {name}")
     for outcome in outcomes:
@@ -48,6 +49,11 @@ def main() -> int:
     kinds = collections.Counter(outcome.mutant.kind for outcome in outcomes)
     print(f"{len(outcomes)} mutants {dict(kinds)}, {alive} alive, {time.monotonic() - began:.0f} s")
     return 1 if alive or broken else 0
+
+
+def _tell(outcome: Outcome) -> None:
+    mutant = outcome.mutant
+    print(f"ALIVE ({outcome.tests} tests, line {mutant.line}) {mutant.name}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from tests.mutation.mutants import HOUSE, Mutant
@@ -11,7 +11,9 @@ from tests.mutation.running import Outcome, Run
 TESTS = HOUSE.parent / "tests"
 
 
-def run(mutants: Sequence[Mutant], *, jobs: int) -> tuple[list[Outcome], list[str]]:
+def run(
+    mutants: Sequence[Mutant], *, jobs: int, alive: Callable[[Outcome], None] = lambda _: None
+) -> tuple[list[Outcome], list[str]]:
     """Run mutants against the tests of core and policy.
 
     Starts pytest in this process, which should do nothing else: the modules under test stay
@@ -20,12 +22,13 @@ def run(mutants: Sequence[Mutant], *, jobs: int) -> tuple[list[Outcome], list[st
     Args:
         mutants: Which.
         jobs: How many at once.
+        alive: Told of every survivor at once.
 
     Returns:
         What became of each, and the tests that fail without any mutant; if there is one, no
         mutant was run.
     """
-    plugin = Run(mutants, jobs=jobs)
+    plugin = Run(mutants, jobs=jobs, alive=alive)
     rooms = [str(TESTS / "core"), str(TESTS / "policy")]
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]
     status = pytest.main([*options, f"--rootdir={HOUSE.parent}", *rooms], plugins=[plugin])

@@ -66,14 +66,18 @@ class _Coverage:
 class Run:
     """A plugin for pytest that runs mutants in place of the tests themselves."""
 
-    def __init__(self, mutants: Sequence[Mutant], *, jobs: int) -> None:
+    def __init__(
+        self, mutants: Sequence[Mutant], *, jobs: int, alive: Callable[[Outcome], None]
+    ) -> None:
         """Store what to do.
 
         Args:
             mutants: Which ones to run.
             jobs: How many at once.
+            alive: Told of every survivor at once.
         """
         self._mutants = mutants
+        self._alive = alive
         self._jobs = jobs
         # Read once, so that the code under test may be edited meanwhile.
         self._sources = {mutant.module: source_of(mutant.module).read_text() for mutant in mutants}
@@ -130,6 +134,8 @@ class Run:
         def noted(number: int, told: Any) -> None:
             killer = "limits" if told is None else told["killer"]
             found[number] = Outcome(self._mutants[number], killer, len(chosen[number]))
+            if killer is None:
+                self._alive(found[number])
 
         works = [
             lambda mutant=mutant, order=order: {
