@@ -63,7 +63,10 @@ class KeylessError(Exception):
         retry_after_ms: How long to wait before that, in milliseconds, or None.
         hint: What to do next, or None.
         details: Facts by name, str or int; for ``verification_failed`` the keys
-            ``check``, ``found`` and ``wanted``.
+            ``check``, ``step``, ``found`` and ``wanted``; and ``identity`` and ``issuer`` of
+            who did sign, if only that is not as wanted.
+        report: For ``verification_failed``, if asked for: the steps that passed, each
+            ``{"step", "facts"}``.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class KeylessError(Exception):
         retry_after_ms: "int | None" = None,
         hint: "str | None" = None,
         details: "dict[str, str | int] | None" = None,
+        report: "list[dict[str, object]] | None" = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -83,6 +87,7 @@ class KeylessError(Exception):
         self.retry_after_ms = retry_after_ms
         self.hint = hint
         self.details = details if details is not None else {}
+        self.report = report if report is not None else []
 
 
 class VerificationError(KeylessError):

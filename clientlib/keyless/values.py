@@ -125,9 +125,9 @@ class Thresholds(_Value):
     """How much a verification asks for; None leaves it to the daemon (one of each).
 
     Attributes:
-        tlogs: How many logs must have the signature.
+        tlogs: How many logs must have the signature; 0 accepts one that is in none.
         times: How many times must be proven.
-        scts: How many certificate logs must have the certificate.
+        scts: How many certificate logs must have the certificate; 0 asks for none.
         promise_only: Accept what old bundles (v0.1) have: the log's signed promise to take the
             entry in place of the proof that it did.
     """
@@ -146,6 +146,35 @@ class Thresholds(_Value):
         self.times = times
         self.scts = scts
         self.promise_only = promise_only
+
+
+class Detached(_Value):
+    """A signature in files of its own, as tools wrote it before there were bundles.
+
+    Attributes:
+        signature: Base64 text or raw bytes; or a DSSE envelope.
+        certificate: The signer's, in PEM, base64 of PEM, or DER; None with a managed key.
+        certificate_chain: Its authorities in PEM; read, and not trusted.
+        timestamp: RFC 3161 response, in DER, base64, or cosign's JSON.
+        bundle: cosign's JSON of old, to which the others add what it lacks.
+    """
+
+    __slots__ = ("bundle", "certificate", "certificate_chain", "signature", "timestamp")
+
+    def __init__(
+        self,
+        *,
+        signature: "bytes | None" = None,
+        certificate: "bytes | None" = None,
+        certificate_chain: "bytes | None" = None,
+        timestamp: "bytes | None" = None,
+        bundle: "bytes | None" = None,
+    ) -> None:
+        self.signature = signature
+        self.certificate = certificate
+        self.certificate_chain = certificate_chain
+        self.timestamp = timestamp
+        self.bundle = bundle
 
 
 class _Told(_Value):
@@ -254,17 +283,24 @@ class VerifyResult(_Told):
         scts: ``{"log", "time"}`` of each signed certificate timestamp.
         statement: The in-toto statement that was signed, or None.
         steps: The checks that were made, in order.
+        form: The bundle's format: ``"0.1"`` to ``"0.3"``, ``"cosign"``, ``"detached"``.
+        omitted: What was left out as the caller allowed: ``"log-entries"``,
+            ``"inclusion-proof"``, ``"certificate-transparency"``.
+        report: What each step found, ``{"step", "facts"}``, if asked for.
     """
 
     __slots__ = (
         "digest",
         "entries",
         "extensions",
+        "form",
         "identity",
         "identity_kind",
         "issuer",
         "key_sha256",
+        "omitted",
         "predicate_type",
+        "report",
         "scts",
         "statement",
         "steps",
@@ -282,6 +318,17 @@ class VerifyResult(_Told):
     predicate_type: "str | None"
     statement: "bytes | None"
     steps: "list[str]"
+    form: "str | None"
+    omitted: "list[str] | None"
+    report: "list[dict[str, Any]] | None"
+
+
+class Inspection(_Told):
+    """What is in a bundle, unverified; form is None if it cannot be read as a whole."""
+
+    __slots__ = ("facts", "form")
+    form: "str | None"
+    facts: "dict[str, Any]"  # protocol.md, 8.6
 
 
 class Identity(_Told):

@@ -94,11 +94,11 @@ def test_verified_facts_name_their_sources() -> None:
 
 def test_steps_are_named_in_order() -> None:
     # All of them, where the options ask for all.
-    assert accepted(World(), now=SIGNED).steps == tuple(name for name, _ in KEYLESS_STEPS)
+    assert accepted(World(), now=SIGNED).steps == tuple(step.name for step in KEYLESS_STEPS)
     world = World()
     key = ManagedKey(world.key.public_key(), TimeRange(START, None))
     verified = accepted(world, world.message(managed=True), expected=key, now=SIGNED)
-    assert verified.steps == tuple(name for name, _ in MANAGED_KEY_STEPS)
+    assert verified.steps == tuple(step.name for step in MANAGED_KEY_STEPS)
 
 
 def test_steps_that_nobody_asked_for_are_not_reported_as_done() -> None:
@@ -111,13 +111,14 @@ def test_steps_that_nobody_asked_for_are_not_reported_as_done() -> None:
 
 
 def test_every_step_says_what_it_checks() -> None:
-    for name, check in (*KEYLESS_STEPS, *MANAGED_KEY_STEPS):
-        assert check.__doc__, name
+    for step in (*KEYLESS_STEPS, *MANAGED_KEY_STEPS):
+        assert step.check.__doc__, step.name
 
 
 def test_no_step_is_listed_twice() -> None:
     for steps in (KEYLESS_STEPS, MANAGED_KEY_STEPS):
-        assert len({name for name, _ in steps}) == len({check for _, check in steps}) == len(steps)
+        names = {step.name for step in steps}
+        assert len(names) == len({step.check for step in steps}) == len(steps)
 
 
 # --- bundle and certificate ----------------------------------------------------------------

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from keyless.cli import _attest, _demo, _inputs, _sign, _verify
+from keyless.cli import _attest, _demo, _inputs, _inspect, _sign, _verify
 from keylessd.settings import HttpSettings, InstanceSettings, Limits, Settings, Timeouts
 
 ROOT = Path(__file__).parents[2]
-TABLES = (_sign.OPTIONS, _attest.OPTIONS, _verify.OPTIONS, _demo.OPTIONS, _inputs.WHERE)
+TABLES = (
+    *(_sign.OPTIONS, _attest.OPTIONS, _verify.OPTIONS, _inspect.OPTIONS),
+    *(_demo.OPTIONS, _inputs.WHERE),
+)
 
 
 def page(path: str) -> str:

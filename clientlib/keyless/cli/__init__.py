@@ -20,6 +20,7 @@ _COMMANDS = {
     "sign": ("_sign", "sign files or digests"),
     "attest": ("_attest", "sign an in-toto statement about files"),
     "verify": ("_verify", "verify files or digests against their bundles"),
+    "inspect": ("_inspect", "show what is in a bundle, without verifying it"),
     "status": ("_status", "show the daemon: identities, keys, trust, load"),
     "whoami": ("_status", "show who a signature would be made as"),
     "ledger": ("_ledger", "show what this daemon signed"),

@@ -18,7 +18,7 @@ from keyless.wire._limits import (
     MAX_TEXT,
     MAX_THRESHOLD,
 )
-from keyless.wire._schema import problem
+from keyless.wire._schema import REPORT, problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _UINT = ("int", 0, MAX_INT)
 _BOOL = ("bool",)
 _SHA256 = ("bin", 32)
 _COUNT = ("int", 1, MAX_THRESHOLD)
+_COUNT_OR_NONE = ("int", 0, MAX_THRESHOLD)
 _FOUND = ("any_text", MAX_STR)
 
 _WHERE = (
@@ -101,6 +102,10 @@ _TRUST = (
 )
 _EMPTY: "Shape" = ("closed", {})
 _WHERE_MAY = dict.fromkeys(WHERE_FILES, False)
+# A signature that exists: a bundle in any form, or its parts in files of their own.
+_SIGNED_MAY = dict.fromkeys(
+    ("bundle", "signature", "certificate", "certificate_chain", "timestamp"), False
+)
 
 
 class Operation:
@@ -199,15 +204,16 @@ OPERATIONS = {
                 "options?": (
                     "closed",
                     {
-                        "tlog_threshold?": _COUNT,
+                        "tlog_threshold?": _COUNT_OR_NONE,
                         "time_threshold?": _COUNT,
-                        "sct_threshold?": _COUNT,
+                        "sct_threshold?": _COUNT_OR_NONE,
                         "promise_only?": _BOOL,
                     },
                 ),
+                "explain?": _BOOL,
             },
         ),
-        {"bundle": True, "key": False, **_WHERE_MAY},
+        {**_SIGNED_MAY, "key": False, **_WHERE_MAY},
         (
             "open",
             {
@@ -217,7 +223,8 @@ OPERATIONS = {
                 "extensions?": ("dict", _NAME, _FOUND, MAX_MAP),
                 "key_sha256?": _FOUND,
                 "entries": ("maybe_list", _ENTRY, MAX_THRESHOLD),
-                "times": ("maybe_list", _TIME, MAX_THRESHOLD),
+                # Of 32 timestamps and of 32 log entries.
+                "times": ("maybe_list", _TIME, 2 * MAX_THRESHOLD),
                 "scts": (
                     "maybe_list",
                     ("open", {"log": _FOUND, "time": _UINT}),
@@ -226,9 +233,18 @@ OPERATIONS = {
                 "digest?": ("digest",),
                 "predicate_type?": _FOUND,
                 "steps": ("maybe_list", _FOUND, MAX_ARRAY),
+                "form?": _FOUND,
+                "omitted?": ("maybe_list", _FOUND, MAX_ARRAY),
+                "report?": REPORT,
             },
         ),
         {"statement": False},
+    ),
+    "inspect": Operation(
+        _EMPTY,
+        _SIGNED_MAY,
+        ("open", {"form?": _FOUND}),
+        {"inspection": True},
     ),
     "whoami": Operation(
         ("closed", {"where?": _WHERE}),
@@ -281,6 +297,7 @@ def request_problem(op: str, body: "Body", attachments: "dict[str, int]") -> "st
         or _where_files(body.get("where") or {}, attachments)
         or (_attest(body, attachments) if op == "attest" else None)
         or (_verify(body, attachments) if op == "verify" else None)
+        or (_existing(attachments) if op in ("verify", "inspect") else None)
     )
 
 
@@ -321,4 +338,10 @@ def _attest(body: "Body", attachments: "dict[str, int]") -> "str | None":
 def _verify(body: "Body", attachments: "dict[str, int]") -> "str | None":
     if ("key" in attachments) == ("accepted" in body):
         return "exactly one of body.accepted and the attachment key is needed"
+    return None
+
+
+def _existing(attachments: "dict[str, int]") -> "str | None":
+    if "bundle" not in attachments and "signature" not in attachments:
+        return "an attachment is missing: bundle, or signature"
     return None

@@ -48,6 +48,18 @@ DIGEST_BYTES = {"sha256": 32, "sha384": 48, "sha512": 64}
 
 # The body of an event, whatever its name, and what an error frame tells.
 PROGRESS = ("open", {"step": ("text", MAX_NAME)})
+# Steps of a verification, each with what it found in words.
+REPORT = (
+    "maybe_list",
+    (
+        "open",
+        {
+            "step": ("any_text", MAX_NAME),
+            "facts": ("maybe_list", ("any_text", MAX_STR), MAX_ARRAY),
+        },
+    ),
+    MAX_ARRAY,
+)
 ERROR = (
     "open",
     {
@@ -57,6 +69,7 @@ ERROR = (
         "retry_after_ms?": ("int", 0, MAX_INT),
         "hint?": ("any_text", MAX_STR),
         "details?": ("dict", ("any_text", MAX_NAME), ("fact",), MAX_DETAILS),
+        "report?": REPORT,
     },
 )
 

@@ -33,11 +33,14 @@ class LoggedEntry:
         log: The log, from the trust root.
         integrated_time: When the log took it, in whole seconds; None unless a verified promise
             says so.
+        checkpoint: The log's checkpoint that the entry was proven to be under; None if a
+            promise was taken in place of a proof.
     """
 
     entry: TlogEntry
     log: TransparencyLog
     integrated_time: datetime | None
+    checkpoint: Checkpoint | None
 
 
 class UnknownLogError(VerificationError):
@@ -94,7 +97,7 @@ def _verify_in(entry: TlogEntry, log: TransparencyLog, *, promise_only: bool) ->
     if entry.promise is not None:
         verify_set(entry, log.key)
         integrated_time = _integrated_time(entry, log)
-    return LoggedEntry(entry, log, integrated_time)
+    return LoggedEntry(entry, log, integrated_time, checkpoint)
 
 
 # --- shape ---------------------------------------------------------------------------------

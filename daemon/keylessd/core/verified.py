@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from keylessd.core.keys import PublicKey
     from keylessd.core.sct import VerifiedSct
     from keylessd.core.trusted_root import TimeRange
+    from keylessd.errors import StepReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class VerifyOptions:
             digest is given.
         predicate_type: What the statement's predicate must be, or None.
         now: If given, no verified time may be later than this and CLOCK_SKEW.
+        explain: Report what each step found, in words.
 
     Raises:
         InvalidInputError: A threshold is negative, or too low.
@@ -49,6 +51,7 @@ class VerifyOptions:
     any_subject: bool = False
     predicate_type: str | None = None
     now: datetime | None = None
+    explain: bool = False
 
     def __post_init__(self) -> None:
         least = min(self.tlog_threshold, self.sct_threshold, self.managed_time_threshold)
@@ -131,6 +134,11 @@ class Verified:
         predicate_type: The statement's.
         certificate: The signer's.
         steps: Names of the steps that were made, in order.
+        form: The bundle's format: ``"0.1"`` to ``"0.3"``, ``"cosign"`` or ``"detached"``.
+        omitted: What was left out as the options allowed: ``"log-entries"`` if no log has the
+            signature, ``"inclusion-proof"`` if one only promised to take it,
+            ``"certificate-transparency"``.
+        report: What the steps found, if the options asked for it.
     """
 
     signer: Signer | None
@@ -143,3 +151,6 @@ class Verified:
     predicate_type: str | None
     certificate: x509.Certificate | None
     steps: tuple[str, ...]
+    form: str
+    omitted: tuple[str, ...]
+    report: tuple[StepReport, ...]

@@ -61,6 +61,7 @@ class Handlers:
             "sign_batch": self.sign_batch,
             "attest": self.attest,
             "verify": self.verify,
+            "inspect": self.inspect,
             "whoami": self.whoami,
             "trust_status": self.trust_status,
             "trust_refresh": self.trust_refresh,
@@ -139,19 +140,29 @@ class Handlers:
         return await self._house.sign.attest(request, call.progress)
 
     async def verify(self, call: Call) -> Outcome:
-        """Verify a bundle."""
+        """Verify a bundle, or a signature in files of its own."""
+        key = call.attachments.get("key")
         request = VerifyRequest(
-            bundle=call.attachments["bundle"],
+            bundle=call.attachments.get("bundle"),
+            detached=bodies.detached_of(call.attachments),
             digests=bodies.digests_of(call.body["digests"]),
             where=self._where(call),
             accepted=bodies.accepted_of(call.body),
-            key=call.attachments.get("key"),
-            options=bodies.options_of(call.body),
+            key=key,
+            options=bodies.options_of(call.body, managed=key is not None),
             predicate_type=call.body.get("predicate_type"),
         )
         verified = await self._house.verify.verify(request)
         attachments = {} if verified.statement is None else {"statement": verified.statement}
         return Outcome(bodies.verified_body(verified), attachments)
+
+    async def inspect(self, call: Call) -> Outcome:
+        """Show what is in a bundle, verified or not."""
+        found = await self._house.verify.inspect(
+            call.attachments.get("bundle"), bodies.detached_of(call.attachments)
+        )
+        body = {} if found.form is None else {"form": found.form}
+        return Outcome(body, {"inspection": found.json})
 
     async def whoami(self, call: Call) -> Outcome:
         """Say whom the caller would sign as."""
