@@ -131,7 +131,9 @@ def test_thresholds(keyless: Run, daemon: FakeDaemon) -> None:
 
 def test_old_bundles_by_option(keyless: Run, daemon: FakeDaemon) -> None:
     assert keyless("verify", *ME, "--promise-only", "a").code == 0
-    assert daemon.requests[0].body["options"] == {"promise_only": True}
+    assert keyless("verify", *ME, "--require-inclusion-proof", "a").code == 0
+    assert "options" not in daemon.requests[0].body
+    assert daemon.requests[1].body["options"] == {"promise_only": False}
 
 
 def test_a_managed_key(keyless: Run, serve: Run) -> None:

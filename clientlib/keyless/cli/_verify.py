@@ -60,7 +60,8 @@ OPTIONS = (
     Option("--tlog-threshold", "N", "how many transparency logs must have it (1)"),
     Option("--timestamp-threshold", "N", "how many times must be proven (1)"),
     Option("--sct-threshold", "N", "how many certificate logs must have the certificate (1)"),
-    Option("--promise-only", "", "accept old (v0.1) bundles with a log's promise and no proof"),
+    Option("--require-inclusion-proof", "", "refuse old forms that have a log's promise only"),
+    Option("--promise-only", "", hidden=True),
     Option(
         "--insecure-ignore-tlog --private-infrastructure",
         "",
@@ -224,7 +225,7 @@ def _thresholds(options: Options) -> "Thresholds | None":
         if scts is not None:
             raise UsageError("--insecure-ignore-sct and --sct-threshold exclude each other")
         scts = 0
-    promise_only = options.flag("promise_only") or None
+    promise_only = False if options.flag("require_inclusion_proof") else None
     if tlogs is times is scts is promise_only is None:
         return None
     return Thresholds(tlogs=tlogs, times=times, scts=scts, promise_only=promise_only)

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 from keylessd.core.artifact import check_statement as check_signed_statement
 from keylessd.core.artifact import verify_content
 from keylessd.core.bundle import MAX_ENTRIES, MAX_TIMESTAMPS, BundleVersion
-from keylessd.core.certificate import check_leaf_profile, parse_leaf, signer_of
+from keylessd.core.certificate import (
+    check_leaf_profile,
+    check_readable,
+    parse_leaf,
+    signer_of,
+)
 from keylessd.core.chain import verify_chain
 from keylessd.core.entry import check_entry
 from keylessd.core.inclusion import UnknownLogError, verify_logged
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
     from keylessd.core.case import Case
 
 CLOCK_SKEW = timedelta(minutes=5)  # how far ahead of ours another clock may be
+
+# The forms in which the log's promise may stand for the proof: those older than checkpoints.
+_PROMISE_SUFFICES = frozenset({BundleVersion.V01, BundleVersion.COSIGN})
 
 
 # --- the material --------------------------------------------------------------------------
@@ -55,14 +63,10 @@ def take_certificate(case: Case) -> None:
             hint="give the public key with --key",
         )
     case.leaf = parse_leaf(case.bundle.certificates[0])
+    # Those above it come from the trust root. What the bundle has of them is not used, also not
+    # the root, which signers of v0.1 wrote though they should not have.
     for der in case.bundle.certificates[1:]:
-        # Intermediates come from the trust root and these are not used; but a root in a bundle
-        # is forbidden, since it can only mislead.
-        extra = parse_leaf(der)
-        if extra.subject == extra.issuer:
-            raise VerificationError(
-                "bundle-root-certificate", "the bundle holds a root certificate"
-            )
+        check_readable(der)
 
 
 def take_managed_key(case: Case) -> None:
@@ -80,8 +84,7 @@ def take_managed_key(case: Case) -> None:
 
 def check_log_entries(case: Case) -> None:
     """Every entry of a known log is in it, and enough distinct logs have one."""
-    # The form of old has no room for a proof, so to verify it at all is to take the promise.
-    promise_only = case.options.promise_only or case.bundle.version is BundleVersion.COSIGN
+    promise_only = case.options.promise_only and case.bundle.version in _PROMISE_SUFFICES
     unknown: UnknownLogError | None = None
     for entry in case.bundle.entries:
         try:

@@ -31,8 +31,8 @@ class VerifyOptions:
             least 1.
         managed_time_threshold: The same for managed keys, which need no time.
         sct_threshold: Distinct certificate transparency logs; 0 skips the check.
-        promise_only: Accept v0.1 entries that have a promise and no proof of inclusion, or one
-            without the checkpoint that makes it authentic.
+        promise_only: Accept entries that have the log's promise and no proof of inclusion with a
+            checkpoint, in the forms older than checkpoints (v0.1 and before).
         any_subject: Accept a statement without comparing its subjects with an artifact, if no
             digest is given.
         predicate_type: What the statement's predicate must be, or None.
@@ -47,7 +47,7 @@ class VerifyOptions:
     time_threshold: int = 1
     sct_threshold: int = 1
     managed_time_threshold: int = 0
-    promise_only: bool = False
+    promise_only: bool = True
     any_subject: bool = False
     predicate_type: str | None = None
     now: datetime | None = None
