@@ -213,14 +213,34 @@ def without_checkpoint(world: World, version: BundleVersion, *, proof: bool) -> 
     return replace(bundle, version=version, entries=(bare,))
 
 
-@pytest.mark.parametrize("proof", [True, False])
-def test_version_01_may_have_the_promise_alone(proof: bool) -> None:
+def test_version_01_may_have_the_promise_beside_a_proof_without_checkpoint() -> None:
     world = one()
-    old = without_checkpoint(world, BundleVersion.V01, proof=proof)
+    old = without_checkpoint(world, BundleVersion.V01, proof=True)
     assert accepted(world, old).omitted == ("inclusion-proof",)
     assert refused(world, old, promise_only=False) == "proof-missing"
+    (entry,) = old.entries
+    assert entry.proof is not None
+    wrong = replace(entry, proof=replace(entry.proof, root_hash=bytes(32)))
+    assert refused(world, replace(old, entries=(wrong,))) == "inclusion-proof"
+    broken = replace(entry, promise=tampered(entry.promise or b""))
+    assert refused(world, replace(old, entries=(broken,))) == "inclusion-promise"
+
+
+def test_version_01_may_have_the_promise_alone_by_option() -> None:
+    world = one()
+    old = without_checkpoint(world, BundleVersion.V01, proof=False)
+    assert refused(world, old) == "proof-missing"
+    assert accepted(world, old, promise_only=True).omitted == ("inclusion-proof",)
+
+
+@pytest.mark.parametrize("proof", [True, False])
+def test_later_versions_need_the_checkpoint_whatever_the_option(proof: bool) -> None:
+    world = one()
+    old = without_checkpoint(world, BundleVersion.V01, proof=proof)
     for version in (BundleVersion.V02, BundleVersion.V03, BundleVersion.DETACHED):
         assert refused(world, replace(old, version=version)) == "proof-missing"
+        wrong = refused(world, replace(old, version=version), promise_only=True)
+        assert wrong == "proof-missing"
     assert accepted(world, replace(world.message(), version=BundleVersion.V01)).omitted == ()
 
 

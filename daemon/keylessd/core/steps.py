@@ -29,6 +29,7 @@ from keylessd.errors import VerificationError
 
 if TYPE_CHECKING:
     from keylessd.core.case import Case
+    from keylessd.core.tlog_entry import TlogEntry
 
 CLOCK_SKEW = timedelta(minutes=5)  # how far ahead of ours another clock may be
 
@@ -84,10 +85,10 @@ def take_managed_key(case: Case) -> None:
 
 def check_log_entries(case: Case) -> None:
     """Every entry of a known log is in it, and enough distinct logs have one."""
-    promise_only = case.options.promise_only and case.bundle.version in _PROMISE_SUFFICES
     unknown: UnknownLogError | None = None
     for entry in case.bundle.entries:
         try:
+            promise_only = _may_be_promised(entry, case)
             logged = verify_logged(entry, case.root.tlogs, promise_only=promise_only)
         except UnknownLogError as exc:
             unknown = unknown or exc
@@ -106,6 +107,16 @@ def check_log_entries(case: Case) -> None:
         found=str(counted),
         wanted=str(case.options.tlog_threshold),
     )
+
+
+def _may_be_promised(entry: TlogEntry, case: Case) -> bool:
+    """Return whether the log's promise may stand for a proof of inclusion."""
+    version, wanted = case.bundle.version, case.options.promise_only
+    if wanted is False or version not in _PROMISE_SUFFICES:
+        return False
+    # A v0.1 bundle was to hold a proof as well, though not the checkpoint that makes it authentic.
+    # The form before it has no room for one.
+    return wanted is True or version is BundleVersion.COSIGN or entry.proof is not None
 
 
 def _no_log_entry(case: Case) -> VerificationError:
