@@ -131,7 +131,9 @@ def test_thresholds(keyless: Run, daemon: FakeDaemon) -> None:
 
 def test_old_bundles_by_option(keyless: Run, daemon: FakeDaemon) -> None:
     assert keyless("verify", *ME, "--promise-only", "a").code == 0
+    assert keyless("verify", *ME, "--require-inclusion-proof", "a").code == 0
     assert daemon.requests[0].body["options"] == {"promise_only": True}
+    assert daemon.requests[1].body["options"] == {"promise_only": False}
 
 
 def test_a_managed_key(keyless: Run, serve: Run) -> None:
@@ -250,6 +252,7 @@ def test_evidence_that_is_not_asked_for(keyless: Run, daemon: FakeDaemon) -> Non
     for pair in (
         ["--insecure-ignore-tlog", "--tlog-threshold", "1"],
         ["--insecure-ignore-sct", "--sct-threshold", "1"],
+        ["--promise-only", "--require-inclusion-proof"],
     ):
         assert keyless("verify", *pair, *ME, "a").code == 2
 

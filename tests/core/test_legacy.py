@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keylessd.core.bundle import Bundle, BundleVersion, DsseEnvelope, parse_bundle, serialize_bundle
+from keylessd.core.bundle import Bundle, DsseEnvelope, parse_bundle, serialize_bundle
 from keylessd.core.keys import load_public_key
 from keylessd.core.legacy import Detached, is_legacy, read_bundle
 from keylessd.core.verify import ManagedKey, Verified, VerifyOptions, verify_bundle
@@ -343,14 +343,9 @@ def test_old_bundle_has_no_room_for_a_rekor_v2_entry() -> None:
     assert refused(world, old(replace(bundle, entries=(promised,)))) == "promise-unexpected"
 
 
-def test_promise_alone_still_needs_its_option_in_a_bundle_of_today() -> None:
+def test_proof_may_be_demanded() -> None:
     world = one()
-    bundle = replace(world.message(), version=BundleVersion.V01)
-    (entry,) = bundle.entries
-    bare = replace(bundle, entries=(replace(entry, proof=None),))
-    with pytest.raises(VerificationError) as error:
-        verify_bundle(bare, digests(), world.root(), expected=SIGNER)
-    assert error.value.check == "proof-missing"
+    assert refused(world, old(world.message()), promise_only=False) == "proof-missing"
 
 
 # --- detached files ------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from keylessd.core import asn1
+from keylessd.core.certificate import extension_of
 from keylessd.core.keys import BadSignatureError
 from keylessd.core.log_signature import verify_shared_signature
 from keylessd.errors import VerificationError
@@ -34,9 +35,8 @@ SIGNATURE_RSA = 1
 SIGNATURE_ECDSA = 3
 
 MAX_SCTS = 32  # a certificate of ten minutes carries one or two; bounds hostile signature checks
-_KNOWN_LEAVES = 128  # whose list is kept decoded: a daemon signs many artifacts with one leaf
-_KNOWN_ISSUERS = 64
 _LOG_ID_SIZE = 32
+_KEPT_ISSUERS = 64  # paths of authorities, of which a trust root has a few
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -273,7 +273,6 @@ def verify_scts(
     return tuple(verified)
 
 
-@lru_cache(maxsize=_KNOWN_LEAVES)
 def embedded_scts(leaf: x509.Certificate) -> tuple[SignedCertificateTimestamp, ...]:
     """Return the SCTs embedded in a certificate whose extensions are known to parse.
 
@@ -360,23 +359,20 @@ def _check_time(sct: SignedCertificateTimestamp, log: TransparencyLog) -> dateti
     return time
 
 
-@lru_cache(maxsize=_KNOWN_ISSUERS)
-def _issuer_key_hash(authorities: tuple[x509.Certificate, ...]) -> bytes:
-    """Return what names the issuer in a promise: SHA-256 of its SubjectPublicKeyInfo."""
+@lru_cache(maxsize=_KEPT_ISSUERS)
+def _issuer_key_hash(issuers: tuple[x509.Certificate, ...]) -> bytes:
     # RFC 6962, 3.2: a certificate that only signs precertificates is passed over.
-    candidates = [cert for cert in authorities if not _signs_precertificates_only(cert)]
+    candidates = [cert for cert in issuers if not _signs_precertificates_only(cert)]
     if not candidates:
         raise VerificationError("certificate-chain", "the certificate's path names no issuer")
-    key = candidates[0].public_key()
-    der = key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    encoded = (
+        candidates[0]
+        .public_key()
+        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
-    return hashlib.sha256(der).digest()
+    return hashlib.sha256(encoded).digest()
 
 
 def _signs_precertificates_only(certificate: x509.Certificate) -> bool:
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
-    except x509.ExtensionNotFound:
-        return False
-    return PRECERTIFICATE_SIGNING_OID in usage.value
+    usage = extension_of(certificate, x509.ExtendedKeyUsage)
+    return usage is not None and PRECERTIFICATE_SIGNING_OID in usage.value
