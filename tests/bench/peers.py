@@ -326,7 +326,7 @@ def main() -> int:
     )
     parser.add_argument("--many", type=int, default=400, help="signatures at once (%(default)s)")
     parser.add_argument(
-        "--python", type=int, default=128, help="of them by sigstore-python (%(default)s)"
+        "--python", type=int, default=400, help="of them by sigstore-python (%(default)s)"
     )
     arguments = parser.parse_args()
     stack = Stack()
