@@ -75,6 +75,21 @@ def test_a_bundle_may_be_named(keyless: Run, daemon: FakeDaemon, folder: Path) -
         (["--sct-threshold", "100", *ME, "a"], "--sct-threshold takes a number from 1 to 32"),
         (["--timestamp-threshold", "\u0661", *ME, "a"], "--timestamp-threshold takes a number"),
         (["--certificate-extension", "x", *ME, "a"], "takes NAME=VALUE, not x"),
+        (
+            ["--certificate-extension", "x-y=1", "--certificate-extension", "x_y=2", *ME, "a"],
+            "x_y is expected twice",
+        ),
+        (
+            [
+                "--certificate-github-workflow-ref",
+                "1",
+                "--certificate-extension",
+                "github-workflow-ref=2",
+                *ME,
+                "a",
+            ],
+            "is expected twice",
+        ),
     ],
 )
 def test_command_lines_that_say_too_little_or_too_much(

@@ -209,7 +209,10 @@ def _extensions(options: Options) -> "dict[str, str]":
         name, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--certificate-extension takes NAME=VALUE, not {text}")
-        wanted[name.replace("-", "_")] = value
+        name = name.replace("-", "_")
+        if name in wanted:
+            raise UsageError(f"the certificate extension {name} is expected twice")
+        wanted[name] = value
     return wanted
 
 
