@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from keylessd.core.trusted_root import TrustedRoot, parse_trusted_root, serializ
 from keylessd.core.verify import verify_bundle
 from keylessd.errors import VerificationError
 from keylessd.policy.expect import AnySigner, ExpectedSigner
+from minted_faults import SIGNER, Minted
 from sigsim.pki import Leaf, utf8
 from sigsim.worlds import ARTIFACT, World, digests, statement, v1_log
 
@@ -75,7 +77,7 @@ class Subject:
     artifact: bytes
     signer: tuple[str, str]
     root: TrustedRoot
-    their_verifier: Verifier
+    their_verifier: Verifier | None
 
     def ours(self, raw: bytes) -> str:
         """Return ACCEPTED or the check that failed. Any other exception is a finding."""
@@ -92,6 +94,8 @@ class Subject:
     def theirs(self, raw: bytes) -> str:
         """Return ACCEPTED, or the kind of the refusal; a crash of theirs is one too."""
         policy = Identity(identity=self.signer[0], issuer=self.signer[1])
+        if self.their_verifier is None:
+            return "refused: the trust root"
         try:
             bundle = TheirBundle.from_json(raw)
             if bundle._dsse_envelope is not None:
@@ -164,15 +168,20 @@ def minted_subjects(folder: Path) -> list[Subject]:
     return found
 
 
+def minted_subject(name: str, minted: Minted, folder: Path) -> Subject:
+    """Return a bundle of `minted_faults`; the trust root is written to *folder*."""
+    root_file = folder / "root.json"
+    root_file.write_bytes(serialize_trusted_root(minted.root))
+    value = json.loads(serialize_bundle(minted.bundle))
+    return _subject(name, value, ARTIFACT, SIGNER, root_file)
+
+
 def _subject(
     name: str, value: Any, artifact: bytes, signer: tuple[str, str], root_file: Path
 ) -> Subject:
     logging.getLogger("sigstore").setLevel(logging.CRITICAL)
-    return Subject(
-        name,
-        value,
-        artifact,
-        signer,
-        parse_trusted_root(root_file.read_bytes()),
-        Verifier(trusted_root=TheirRoot.from_file(str(root_file))),
-    )
+    their_verifier = None
+    with contextlib.suppress(ValueError):  # their reader's error is one
+        their_verifier = Verifier(trusted_root=TheirRoot.from_file(str(root_file)))
+    root = parse_trusted_root(root_file.read_bytes())
+    return Subject(name, value, artifact, signer, root, their_verifier)

@@ -17,6 +17,7 @@ from keylessd.core.verify import (
     verify_bundle,
 )
 from keylessd.errors import InvalidInputError, VerificationError
+from keylessd.ops.verdicts import Verdicts, key_of, size_of
 from keylessd.policy.expect import AnySigner, ExpectedSigner
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class VerifyOps:
         """
         self._material = material
         self._threads = threads
+        self._verdicts = Verdicts()
 
     async def verify(self, request: VerifyRequest) -> Verified:
         """Return what the bundle proves.
@@ -87,8 +89,16 @@ class VerifyOps:
                 " --certificate-oidc-issuer, or --key",
             )
         material = await self._material(request.where)
+        key = key_of(request, material.trusted_root.sha256)
+        known = self._verdicts.get(key)
+        if known is not None:
+            return known
         # Pure computation, so a client that leaves need not wait for it.
-        return await self._threads.run("verify", _verify, request, material, abandon_on_cancel=True)
+        verified = await self._threads.run(
+            "verify", _verify, request, material, abandon_on_cancel=True
+        )
+        self._verdicts.put(key, verified, size_of(request))
+        return verified
 
     async def inspect(self, bundle: bytes | None, detached: Detached) -> Inspection:
         """Return what is in a bundle of any form. Nothing of it is verified."""
