@@ -91,9 +91,10 @@ def decode_base64(text: str) -> bytes:
     except ValueError as exc:
         raise StrictJsonError("not standard base64") from exc
     # One pad character leaves 2 bits of the last digit unused, two leave 4: they must be zero.
+    # The decoder does not look at them, nor at pad characters after the last group of four.
     pads = text[-2:].count("=")
-    if text[-1 - pads : len(text) - pads] not in _LAST_DIGITS[pads]:
-        raise StrictJsonError("not standard base64: unused bits are set")
+    if len(text) % 4 or text[-1 - pads : len(text) - pads] not in _LAST_DIGITS[pads]:
+        raise StrictJsonError("not standard base64: padding or unused bits are wrong")
     return decoded
 
 
