@@ -128,8 +128,13 @@ def _proof_of(
     if entry.proof is not None and entry.proof.checkpoint is not None:
         return entry.proof, parse_checkpoint(entry.proof.checkpoint)
     if generation == REKOR_V2 or not promise_only:
+        promised = generation != REKOR_V2 and entry.promise is not None
         raise VerificationError(
-            "proof-missing", "the entry has no proof of inclusion with a checkpoint"
+            "proof-missing",
+            "the entry has no proof of inclusion with a checkpoint",
+            hint="in old (v0.1) bundles, --promise-only accepts the log's promise in its place"
+            if promised
+            else None,
         )
     if entry.promise is None:
         raise VerificationError("promise-missing", "the entry has no promise and no checkpoint")
