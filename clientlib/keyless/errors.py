@@ -23,6 +23,7 @@ CODES = {
     "deadline_exceeded": "the request took longer than it may",
     "shutting_down": "the daemon is stopping",
     "internal": "a fault in the daemon; its log holds the details",
+    "ledger_unavailable": "the daemon cannot write or read its record of what it signs",
     # Input.
     "invalid_input": "a value or a file that was given cannot be used",
     "idempotency_conflict": "the idempotency key was used for something else before",

@@ -128,8 +128,8 @@ class Thresholds(_Value):
         tlogs: How many logs must have the signature; 0 accepts one that is in none.
         times: How many times must be proven.
         scts: How many certificate logs must have the certificate; 0 asks for none.
-        promise_only: Accept what old bundles (v0.1) have: the log's signed promise to take the
-            entry in place of the proof that it did.
+        promise_only: Whether old bundles (v0.1) may have the log's signed promise to take the
+            entry in place of the proof that it did; False refuses that in every form.
     """
 
     __slots__ = ("promise_only", "scts", "times", "tlogs")

@@ -75,6 +75,21 @@ def test_a_bundle_may_be_named(keyless: Run, daemon: FakeDaemon, folder: Path) -
         (["--sct-threshold", "100", *ME, "a"], "--sct-threshold takes a number from 1 to 32"),
         (["--timestamp-threshold", "\u0661", *ME, "a"], "--timestamp-threshold takes a number"),
         (["--certificate-extension", "x", *ME, "a"], "takes NAME=VALUE, not x"),
+        (
+            ["--certificate-extension", "x-y=1", "--certificate-extension", "x_y=2", *ME, "a"],
+            "x_y is expected twice",
+        ),
+        (
+            [
+                "--certificate-github-workflow-ref",
+                "1",
+                "--certificate-extension",
+                "github-workflow-ref=2",
+                *ME,
+                "a",
+            ],
+            "is expected twice",
+        ),
     ],
 )
 def test_command_lines_that_say_too_little_or_too_much(
@@ -131,7 +146,9 @@ def test_thresholds(keyless: Run, daemon: FakeDaemon) -> None:
 
 def test_old_bundles_by_option(keyless: Run, daemon: FakeDaemon) -> None:
     assert keyless("verify", *ME, "--promise-only", "a").code == 0
+    assert keyless("verify", *ME, "--require-inclusion-proof", "a").code == 0
     assert daemon.requests[0].body["options"] == {"promise_only": True}
+    assert daemon.requests[1].body["options"] == {"promise_only": False}
 
 
 def test_a_managed_key(keyless: Run, serve: Run) -> None:
@@ -250,6 +267,7 @@ def test_evidence_that_is_not_asked_for(keyless: Run, daemon: FakeDaemon) -> Non
     for pair in (
         ["--insecure-ignore-tlog", "--tlog-threshold", "1"],
         ["--insecure-ignore-sct", "--sct-threshold", "1"],
+        ["--promise-only", "--require-inclusion-proof"],
     ):
         assert keyless("verify", *pair, *ME, "a").code == 2
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keylessd.core.bundle import Bundle, BundleVersion, DsseEnvelope, parse_bundle, serialize_bundle
+from keylessd.core.bundle import Bundle, DsseEnvelope, parse_bundle, serialize_bundle
 from keylessd.core.keys import load_public_key
 from keylessd.core.legacy import Detached, is_legacy, read_bundle
 from keylessd.core.verify import ManagedKey, Verified, VerifyOptions, verify_bundle
@@ -343,14 +343,9 @@ def test_old_bundle_has_no_room_for_a_rekor_v2_entry() -> None:
     assert refused(world, old(replace(bundle, entries=(promised,)))) == "promise-unexpected"
 
 
-def test_promise_alone_still_needs_its_option_in_a_bundle_of_today() -> None:
+def test_proof_may_be_demanded() -> None:
     world = one()
-    bundle = replace(world.message(), version=BundleVersion.V01)
-    (entry,) = bundle.entries
-    bare = replace(bundle, entries=(replace(entry, proof=None),))
-    with pytest.raises(VerificationError) as error:
-        verify_bundle(bare, digests(), world.root(), expected=SIGNER)
-    assert error.value.check == "proof-missing"
+    assert refused(world, old(world.message()), promise_only=False) == "proof-missing"
 
 
 # --- detached files ------------------------------------------------------------------------
@@ -377,7 +372,10 @@ def test_detached_signature_without_log_evidence_is_refused_and_says_what_to_do(
 def test_detached_signature_of_a_certificate_needs_a_time_even_then() -> None:
     world = one()
     bundle = world.message()
-    assert refused(world, None, detached_of(bundle), tlog_threshold=0) == "time-threshold"
+    with pytest.raises(VerificationError) as error:
+        accepted(world, None, detached_of(bundle), tlog_threshold=0)
+    assert error.value.check == "time-threshold"
+    assert "--rfc3161-timestamp" in (error.value.hint or "")
     stamped = detached_of(bundle, timestamp=bundle.timestamps[0])
     verified = accepted(world, None, stamped, tlog_threshold=0)
     assert verified.entries == ()

@@ -61,6 +61,7 @@ OPTIONS = (
     Option("--timestamp-threshold", "N", "how many times must be proven (1)"),
     Option("--sct-threshold", "N", "how many certificate logs must have the certificate (1)"),
     Option("--promise-only", "", "accept old (v0.1) bundles with a log's promise and no proof"),
+    Option("--require-inclusion-proof", "", "refuse whatever has a log's promise only"),
     Option(
         "--insecure-ignore-tlog --private-infrastructure",
         "",
@@ -208,7 +209,10 @@ def _extensions(options: Options) -> "dict[str, str]":
         name, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--certificate-extension takes NAME=VALUE, not {text}")
-        wanted[name.replace("-", "_")] = value
+        name = name.replace("-", "_")
+        if name in wanted:
+            raise UsageError(f"the certificate extension {name} is expected twice")
+        wanted[name] = value
     return wanted
 
 
@@ -224,7 +228,11 @@ def _thresholds(options: Options) -> "Thresholds | None":
         if scts is not None:
             raise UsageError("--insecure-ignore-sct and --sct-threshold exclude each other")
         scts = 0
-    promise_only = options.flag("promise_only") or None
+    promise_only: bool | None = options.flag("promise_only") or None
+    if options.flag("require_inclusion_proof"):
+        if promise_only:
+            raise UsageError("--promise-only and --require-inclusion-proof exclude each other")
+        promise_only = False
     if tlogs is times is scts is promise_only is None:
         return None
     return Thresholds(tlogs=tlogs, times=times, scts=scts, promise_only=promise_only)

@@ -105,6 +105,20 @@ def parse_leaf(der: bytes) -> x509.Certificate:
     return certificate
 
 
+def check_readable(der: bytes) -> None:
+    """Check that *der* is a certificate at all, of any profile and with any key.
+
+    Raises:
+        VerificationError: ``certificate-format``.
+    """
+    try:
+        read_certificate(der)
+    except ValueError as exc:
+        raise VerificationError(
+            "certificate-format", "a certificate beside the signer's cannot be read"
+        ) from exc
+
+
 @lru_cache(maxsize=_PARSED_CERTIFICATES)
 def read_certificate(der: bytes) -> x509.Certificate:
     """Return the certificate that is the whole of *der*, all of which can be read but its key.

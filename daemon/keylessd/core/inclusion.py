@@ -63,7 +63,7 @@ def verify_logged(
         entry: From the bundle.
         tlogs: The trust root's Rekor logs.
         promise_only: Accept a promise of Rekor v1 without a proof of inclusion that a
-            checkpoint makes authentic.
+            checkpoint makes authentic. A proof that is there must be right all the same.
 
     Raises:
         UnknownLogError: No log of the trust root has the entry's log id.
@@ -130,11 +130,19 @@ def _proof_of(
     if entry.proof is not None and entry.proof.checkpoint is not None:
         return entry.proof, parse_checkpoint(entry.proof.checkpoint)
     if generation == REKOR_V2 or not promise_only:
+        promised = generation != REKOR_V2 and entry.promise is not None
         raise VerificationError(
-            "proof-missing", "the entry has no proof of inclusion with a checkpoint"
+            "proof-missing",
+            "the entry has no proof of inclusion with a checkpoint",
+            hint="in old (v0.1) bundles, --promise-only accepts the log's promise in its place"
+            if promised
+            else None,
         )
     if entry.promise is None:
         raise VerificationError("promise-missing", "the entry has no promise and no checkpoint")
+    if entry.proof is not None:
+        # It proves nothing, but one that is wrong was not what the log said.
+        _check_inclusion(entry, entry.proof)
     return None
 
 

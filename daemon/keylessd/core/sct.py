@@ -284,7 +284,9 @@ def embedded_scts(leaf: x509.Certificate) -> tuple[SignedCertificateTimestamp, .
         return parse_sct_list(asn1.decode(bytes, extension.value.public_bytes()))
     except x509.ExtensionNotFound as exc:
         raise VerificationError(
-            "sct-missing", "the certificate holds no signed certificate timestamp"
+            "sct-missing",
+            "the certificate holds no signed certificate timestamp",
+            hint="where a Sigstore has no certificate log, --insecure-ignore-sct does without",
         ) from exc
     except ValueError as exc:
         raise VerificationError(

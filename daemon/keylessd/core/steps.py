@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 from keylessd.core.artifact import check_statement as check_signed_statement
 from keylessd.core.artifact import verify_content
 from keylessd.core.bundle import MAX_ENTRIES, MAX_TIMESTAMPS, BundleVersion
-from keylessd.core.certificate import check_leaf_profile, parse_leaf, signer_of
+from keylessd.core.certificate import (
+    check_leaf_profile,
+    check_readable,
+    parse_leaf,
+    signer_of,
+)
 from keylessd.core.chain import verify_chain
 from keylessd.core.entry import check_entry
 from keylessd.core.inclusion import UnknownLogError, verify_logged
@@ -24,8 +29,12 @@ from keylessd.errors import VerificationError
 
 if TYPE_CHECKING:
     from keylessd.core.case import Case
+    from keylessd.core.tlog_entry import TlogEntry
 
 CLOCK_SKEW = timedelta(minutes=5)  # how far ahead of ours another clock may be
+
+# The forms in which the log's promise may stand for the proof: those older than checkpoints.
+_PROMISE_SUFFICES = frozenset({BundleVersion.V01, BundleVersion.COSIGN})
 
 
 # --- the material --------------------------------------------------------------------------
@@ -55,14 +64,10 @@ def take_certificate(case: Case) -> None:
             hint="give the public key with --key",
         )
     case.leaf = parse_leaf(case.bundle.certificates[0])
+    # Those above it come from the trust root. What the bundle has of them is not used, also not
+    # the root, which signers of v0.1 wrote though they should not have.
     for der in case.bundle.certificates[1:]:
-        # Intermediates come from the trust root and these are not used; but a root in a bundle
-        # is forbidden, since it can only mislead.
-        extra = parse_leaf(der)
-        if extra.subject == extra.issuer:
-            raise VerificationError(
-                "bundle-root-certificate", "the bundle holds a root certificate"
-            )
+        check_readable(der)
 
 
 def take_managed_key(case: Case) -> None:
@@ -80,11 +85,10 @@ def take_managed_key(case: Case) -> None:
 
 def check_log_entries(case: Case) -> None:
     """Every entry of a known log is in it, and enough distinct logs have one."""
-    # The form of old has no room for a proof, so to verify it at all is to take the promise.
-    promise_only = case.options.promise_only or case.bundle.version is BundleVersion.COSIGN
     unknown: UnknownLogError | None = None
     for entry in case.bundle.entries:
         try:
+            promise_only = _may_be_promised(entry, case)
             logged = verify_logged(entry, case.root.tlogs, promise_only=promise_only)
         except UnknownLogError as exc:
             unknown = unknown or exc
@@ -103,6 +107,16 @@ def check_log_entries(case: Case) -> None:
         found=str(counted),
         wanted=str(case.options.tlog_threshold),
     )
+
+
+def _may_be_promised(entry: TlogEntry, case: Case) -> bool:
+    """Return whether the log's promise may stand for a proof of inclusion."""
+    version, wanted = case.bundle.version, case.options.promise_only
+    if wanted is False or version not in _PROMISE_SUFFICES:
+        return False
+    # A v0.1 bundle was to hold a proof as well, though not the checkpoint that makes it authentic.
+    # The form before it has no room for one.
+    return wanted is True or version is BundleVersion.COSIGN or entry.proof is not None
 
 
 def _no_log_entry(case: Case) -> VerificationError:
@@ -162,6 +176,9 @@ def check_time_threshold(case: Case) -> None:
             f"{counted} sources vouch for the time of the signature, {wanted} are required",
             found=str(counted),
             wanted=str(wanted),
+            hint="a timestamp of the signature proves its time: --rfc3161-timestamp"
+            if case.bundle.version is BundleVersion.DETACHED and not case.bundle.timestamps
+            else None,
         )
 
 

@@ -67,7 +67,8 @@ def loads(raw: bytes, *, max_bytes: int, max_depth: int = 64) -> JsonValue:
     except UnicodeDecodeError as exc:
         raise StrictJsonError(f"not UTF-8 at byte {exc.start}") from exc
     except json.JSONDecodeError as exc:
-        raise StrictJsonError(f"not JSON: {exc.msg} at character {exc.pos}") from exc
+        what = exc.msg.removesuffix(" at")
+        raise StrictJsonError(f"not JSON: {what} at character {exc.pos}") from exc
     except (ValueError, RecursionError) as exc:  # an integer of thousands of digits
         raise StrictJsonError("not JSON that can be represented") from exc
     if _SURROGATE_ESCAPE.search(raw):

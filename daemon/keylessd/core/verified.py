@@ -31,8 +31,10 @@ class VerifyOptions:
             least 1.
         managed_time_threshold: The same for managed keys, which need no time.
         sct_threshold: Distinct certificate transparency logs; 0 skips the check.
-        promise_only: Accept v0.1 entries that have a promise and no proof of inclusion, or one
-            without the checkpoint that makes it authentic.
+        promise_only: Whether, in the forms older than checkpoints (v0.1 and before), the log's
+            promise may stand for a proof of inclusion that a checkpoint makes authentic. None:
+            beside a proof without one, and in the form that has no room for a proof. True: also
+            in v0.1 without any proof. False: never.
         any_subject: Accept a statement without comparing its subjects with an artifact, if no
             digest is given.
         predicate_type: What the statement's predicate must be, or None.
@@ -47,7 +49,7 @@ class VerifyOptions:
     time_threshold: int = 1
     sct_threshold: int = 1
     managed_time_threshold: int = 0
-    promise_only: bool = False
+    promise_only: bool | None = None
     any_subject: bool = False
     predicate_type: str | None = None
     now: datetime | None = None

@@ -59,6 +59,10 @@ __all__ = ["AttestRequest", "Progress", "SignOps", "SignRequest", "SignResult"]
 # answer seen takes (v1 30 s; v2 20 s, and once more for a second signature), and room for clocks
 # that differ.
 MARGINS = {1: timedelta(seconds=60), 2: timedelta(seconds=90)}
+# Signatures that one log works on at once. A Rekor v1 log writes no faster with more than 64 and
+# answers 500 at 256, since each takes a connection of its database (151 by default). A v2 log
+# answers all that wait for its next checkpoint together, so the more the better.
+ACTIVE = {1: 64, 2: 256}
 # From the signature on nothing is cancelled, but nothing takes longer than this: two rounds of
 # a log's own deadline.
 PUBLISH_SECONDS = 100.0
@@ -209,7 +213,7 @@ class SignOps:
             # outlives its token goes on with the certificate that the token has earned.
             await self._issuer.check_token(plan.ca.url, job.token)
         log_url = plan.logs.services[0].url
-        async with self._admission.enter(log_url):
+        async with self._admission.enter(log_url, active=ACTIVE[plan.log_version]):
             # A certificate is taken only now, so that it does not grow old in the queue.
             attempt = self._ledger.attempt(_attempt_facts(job, plan))
             report = _Report()

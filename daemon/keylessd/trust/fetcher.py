@@ -60,5 +60,5 @@ class HttpxFetcher(FetcherInterface):
 
 def _in_tuf_terms(exc: Exception, shown: str) -> DownloadError:
     if isinstance(exc, httpx.TimeoutException):
-        return SlowRetrievalError(f"{shown} is too slow")
+        return SlowRetrievalError(f"{shown}: {printable(str(exc)) or 'it is too slow'}")
     return DownloadError(f"{shown}: {printable(str(exc)) or type(exc).__name__}")
