@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from fuzzing import build_der, parse_der
 from keylessd.core import asn1, keys
-from keylessd.core.bundle import MessageSignature
+from keylessd.core.bundle import Bundle, BundleVersion, MessageSignature
 from keylessd.core.certificate import (
     MAX_CERTIFICATE_BYTES,
     parse_leaf,
@@ -52,7 +52,7 @@ from keylessd.core.strict_json import StrictJsonError, decode_base64
 from keylessd.core.timestamp import verify_timestamp
 from keylessd.core.timestamp_token import MAX_RESPONSE_BYTES
 from keylessd.core.trusted_root import parse_trusted_root, serialize_trusted_root
-from keylessd.core.verify import VerifyOptions, verify_bundle
+from keylessd.core.verify import ManagedKey, Verified, VerifyOptions, verify_bundle
 from keylessd.errors import InvalidInputError, VerificationError
 from keylessd.policy.expect import MAX_PATTERN_CHARACTERS, AnySigner, ExpectedSigner
 from sigsim.pki import (
@@ -694,6 +694,59 @@ def test_clock_that_is_five_minutes_slow(early: int, good: bool) -> None:
         assert verify()
     else:
         assert refusal(verify)[0] == "time-future"
+
+
+def first_version(world: World) -> Bundle:
+    """A bundle of version 0.1, whose entry has a promise and no proof."""
+    made = world.message()
+    entries = (replace(made.entries[0], proof=None),)
+    return replace(made, version=BundleVersion.V01, entries=entries)
+
+
+def test_promise_alone_counts_by_option_and_is_reported() -> None:
+    world = World(rekor=v1_log())
+    bundle = first_version(world)
+
+    def verify(**options: bool) -> Verified:
+        chosen = VerifyOptions(**options)
+        return verify_bundle(bundle, digests(), world.root(), expected=ANYONE, options=chosen)
+
+    assert refusal(verify)[0] == "proof-missing"
+    assert verify(promise_only=True).omitted == ("inclusion-proof",)
+    usual = verify_bundle(world.message(), digests(), world.root(), expected=ANYONE)
+    assert usual.omitted == ()
+
+
+def test_managed_key_leaves_out_no_transparency_that_it_never_had() -> None:
+    world = World()
+    bundle = world.message(managed=True)
+    found = verify_bundle(
+        bundle,
+        digests(),
+        world.root(),
+        expected=ManagedKey(world.key.public_key()),
+        options=VerifyOptions(sct_threshold=0),
+    )
+    assert found.omitted == ()
+
+
+@pytest.mark.parametrize("managed", [True, False])
+@pytest.mark.parametrize("version", [BundleVersion.DETACHED, BundleVersion.V03])
+def test_signature_without_log_entry_says_what_can_be_done(
+    managed: bool, version: BundleVersion
+) -> None:
+    world = World()
+    bundle = replace(world.message(managed=managed), entries=(), version=version)
+    expected = ManagedKey(world.key.public_key()) if managed else ANYONE
+    with pytest.raises(VerificationError) as caught:
+        verify_bundle(bundle, digests(), world.root(), expected=expected)
+    detached = version is BundleVersion.DETACHED
+    hint = caught.value.hint or ""
+    assert caught.value.check == "log-threshold"
+    assert ("detached" in caught.value.message) == detached
+    assert ("--bundle" in hint) == detached
+    assert ("which needs a timestamp" in hint) == (not managed)
+    assert ("--rfc3161-timestamp" in hint) == (detached and not managed)
 
 
 def test_spoilt_promise_is_said_to_be_wrong() -> None:

@@ -61,12 +61,7 @@ def loads(raw: bytes, *, max_bytes: int, max_depth: int = 64) -> JsonValue:
     if _depth(raw, enough=max_depth) > max_depth:
         raise StrictJsonError(f"JSON is nested deeper than {max_depth}")
     try:
-        value: JsonValue = json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
+        value: JsonValue = _DECODER.decode(raw.decode("utf-8"))
     except StrictJsonError:
         raise
     except UnicodeDecodeError as exc:
@@ -344,3 +339,8 @@ def _camel(name: str) -> str:
     """Return the lowerCamelCase spelling that proto3 JSON gives a field name."""
     first, *rest = name.split("_")
     return first + "".join(part[:1].upper() + part[1:] for part in rest)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+)
