@@ -278,7 +278,7 @@ async def test_two_processes_get_the_same_share(listener: socket.socket) -> None
 
 
 @pytest.mark.parametrize("said", [b"", b"abc"], ids=["nothing", "something"])
-def test_who_has_left_is_not_served(said: bytes) -> None:
+async def test_who_has_left_is_not_served(autojump_clock: object, said: bytes) -> None:
     ours, theirs = socket.socketpair()
     theirs.sendall(said)
     theirs.close()
