@@ -365,5 +365,4 @@ async def _close(response: httpx.Response) -> None:
 def _in_words(exc: Exception) -> str:
     if isinstance(exc, httpx.TimeoutException):
         return f"timed out ({type(exc).__name__})"
-    text = printable(str(exc))
-    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+    return printable(str(exc)) or type(exc).__name__
