@@ -208,15 +208,16 @@ class Providers:
         async def ask() -> list[IssuerKey]:
             return await self._ask_keys(provider)
 
-        keys: list[IssuerKey] = await self._remembered(where, ask)
-        if not _named(keys, kid):
-            # The provider may have a new key since.
-            held = self._known.get(where)
-            if held is None or self._clock.boottime() - held.asked >= KEYS_PAUSE_SECONDS:
-                keys = await self._fresh(where, ask)
-        for key in _named(keys, kid):
-            if _is_signed_by(raw, key, algorithm):
-                return
+        def is_signed(keys: list[IssuerKey]) -> bool:
+            return any(_is_signed_by(raw, key, algorithm) for key in _named(keys, kid))
+
+        if is_signed(await self._remembered(where, ask)):
+            return
+        # The provider may have a new key since.
+        held = self._known.get(where)
+        is_new = held is not None and self._clock.boottime() - held.asked < KEYS_PAUSE_SECONDS
+        if not is_new and is_signed(await self._fresh(where, ask)):
+            return
         raise IdTokenInvalidError(provider.issuer, "no key of the issuer verifies its signature")
 
     # --- asking -----------------------------------------------------------------------------
