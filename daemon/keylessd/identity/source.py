@@ -47,6 +47,8 @@ class IdentityRequest:
             name of an identity that the daemon holds; None for whoever comes first.
         issuer: The OIDC issuer that is in force: what the request states, else what is known of
             the instance, else None.
+        must_live: Whether the token itself is needed. Else a session may return one that has
+            ended, as long as a certificate that was issued for it still serves.
     """
 
     owner_uid: int
@@ -55,6 +57,7 @@ class IdentityRequest:
     ambient: AmbientGrant | None = None
     identity: str | None = None
     issuer: str | None = None
+    must_live: bool = True
 
 
 class IdentitySource(Protocol):
