@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,6 @@ from keylessd.trust.current import Trust
 from keylessd.trust.instances import configured
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-
     from keylessd.ops.house import House
     from keylessd.server.app import Daemon
     from keylessd.server.dispatch import Handler

@@ -11,21 +11,23 @@ from __future__ import annotations
 import select
 import ssl
 from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from types import TracebackType
 
 import h11
 import httpx
 import trio
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-    from types import TracebackType
+from keylessd.services.exchange import Answer, Asked, read_answer
+from keylessd.services.urls import origin_of
 
 READ_SIZE = 65536  # bytes
-DEFAULT_PORTS = {"http": 80, "https": 443}
+# Bytes that an empty socket takes at once, whatever the server does; a deadline for that is not
+# worth its price. The caller's own holds all the same.
+SMALL_WRITE = 8192
 
-_Origin = tuple[str, str, int]
+Origin = tuple[str, str, int]  # scheme, host, port
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
@@ -51,7 +53,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         self._max_connections = max_connections
         self._keepalive_seconds = keepalive_seconds
         self._slots = trio.Semaphore(max_connections)
-        self._idle: dict[_Origin, deque[_Connection]] = {}
+        self._idle: dict[Origin, deque[_Connection]] = {}
         self._idle_count = 0
 
     async def __aexit__(
@@ -82,7 +84,8 @@ class PooledTransport(httpx.AsyncBaseTransport):
         await self._take_slot(limits.get("pool"))
         connection: _Connection | None = None
         try:
-            connection = self._take(_origin(request.url)) or await self._connect(request, limits)
+            origin = origin_of(request.url)
+            connection = self._take(origin) or await self._connect(origin, limits)
             head = await connection.exchange(request, body, limits)
         except BaseException:
             if connection is not None:
@@ -97,6 +100,39 @@ class PooledTransport(httpx.AsyncBaseTransport):
             request=request,
         )
 
+    async def ask(
+        self, origin: Origin, asked: Asked, *, max_body: int, limits: Mapping[str, float | None]
+    ) -> Answer:
+        """Send a request and return its whole answer, without httpx's objects in between.
+
+        Args:
+            origin: Where to.
+            asked: The request.
+            max_body: Most bytes of the answer's body.
+            limits: Seconds for ``pool``, ``connect``, ``write`` and ``read``, none if absent.
+
+        Raises:
+            httpx.TransportError: The usual kinds of it.
+            UnwantedBodyError: The answer's body is too long, or encoded.
+        """
+        data = asked.encode()
+        await self._take_slot(limits.get("pool"))
+        connection: _Connection | None = None
+        try:
+            connection = self._take(origin) or await self._connect(origin, limits)
+            await connection.send(data, limits.get("write"))
+            seconds = limits.get("read")
+            answer = await read_answer(
+                asked, lambda: connection.receive(seconds), max_body=max_body
+            )
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            self._slots.release()
+            raise
+        self._give_back(connection, is_usable=answer.may_go_on)
+        return answer
+
     async def _take_slot(self, seconds: float | None) -> None:
         try:
             self._slots.acquire_nowait()
@@ -104,7 +140,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             with _timeouts(seconds, httpx.PoolTimeout):
                 await self._slots.acquire()
 
-    def _take(self, origin: _Origin) -> _Connection | None:
+    def _take(self, origin: Origin) -> _Connection | None:
         """Return the idle connection used last that is still good, or None."""
         stack = self._idle.get(origin)
         oldest = trio.current_time() - self._keepalive_seconds
@@ -118,6 +154,9 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
     def give_back(self, connection: _Connection) -> None:
         """Keep a connection whose answer was read to the end, or close it."""
+        self._give_back(connection, is_usable=connection.start_next_cycle())
+
+    def _give_back(self, connection: _Connection, *, is_usable: bool) -> None:
         self._slots.release()
         now = trio.current_time()
         stack = self._idle.setdefault(connection.origin, deque())
@@ -125,7 +164,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             stack.popleft().close()
             self._idle_count -= 1
         is_full = self._idle_count >= self._max_connections or self._keepalive_seconds < 0
-        if is_full or not connection.start_next_cycle():
+        if is_full or not is_usable:
             connection.close()
             return
         connection.idle_since = now
@@ -136,15 +175,13 @@ class PooledTransport(httpx.AsyncBaseTransport):
         """Take note that a connection was closed before its answer ended."""
         self._slots.release()
 
-    async def _connect(
-        self, request: httpx.Request, limits: dict[str, float | None]
-    ) -> _Connection:
-        origin = scheme, host, port = _origin(request.url)
+    async def _connect(self, origin: Origin, limits: Mapping[str, float | None]) -> _Connection:
+        scheme, host, port = origin
         with _timeouts(limits.get("connect"), httpx.ConnectTimeout):
             try:
                 socket_stream = await trio.open_tcp_stream(host, port)
             except OSError as exc:
-                raise httpx.ConnectError(_reason(exc), request=request) from exc
+                raise httpx.ConnectError(_reason(exc)) from exc
             if scheme != "https":
                 return _Connection(origin, socket_stream, socket_stream)
             if self._ssl_context is None:
@@ -156,7 +193,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 await tls.do_handshake()
             except (trio.BrokenResourceError, ssl.SSLError, OSError) as exc:
                 socket_stream.socket.close()
-                raise httpx.ConnectError(_reason(exc.__cause__ or exc), request=request) from exc
+                raise httpx.ConnectError(_reason(exc.__cause__ or exc)) from exc
             except BaseException:
                 socket_stream.socket.close()
                 raise
@@ -168,12 +205,16 @@ class DirectClient(httpx.AsyncClient):
 
     What a client does around that, with cookies, authentication, redirects and hooks, is not
     wanted here and is a quarter of the work of a request.
+
+    Attributes:
+        pool: The transport, if it is ours and can be asked directly.
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         """Send through *transport*, which is opened and closed with this."""
         super().__init__(transport=transport, trust_env=False, follow_redirects=False)
         self._direct = transport
+        self.pool = transport if isinstance(transport, PooledTransport) else None
 
     async def send(
         self, request: httpx.Request, *, stream: bool = False, **_options: object
@@ -192,7 +233,7 @@ class _Connection:
 
     def __init__(
         self,
-        origin: _Origin,
+        origin: Origin,
         stream: trio.SSLStream[trio.SocketStream] | trio.SocketStream,
         socket_stream: trio.SocketStream,
     ) -> None:
@@ -217,12 +258,7 @@ class _Connection:
             data = (data or b"") + (self._h11.send(h11.EndOfMessage()) or b"")
         except h11.LocalProtocolError as exc:
             raise httpx.LocalProtocolError(str(exc), request=request) from exc
-        # A server may refuse a long body and close: its answer is still to be read.
-        with (
-            _timeouts(limits.get("write"), httpx.WriteTimeout),
-            suppress(trio.BrokenResourceError),
-        ):
-            await self._stream.send_all(data)
+        await self.send(data, limits.get("write"))
         while True:
             event = await self.next_event(limits.get("read"))
             if isinstance(event, h11.Response):
@@ -239,14 +275,26 @@ class _Connection:
                 raise httpx.RemoteProtocolError(str(exc)) from exc
             if event is not h11.NEED_DATA:
                 return event
-            with _timeouts(read_seconds, httpx.ReadTimeout):
-                try:
-                    data = await self._stream.receive_some(READ_SIZE)
-                except (trio.BrokenResourceError, OSError) as exc:
-                    raise httpx.ReadError(_reason(exc.__cause__ or exc)) from exc
+            data = await self.receive(read_seconds)
             if not data and self._h11.their_state is h11.SEND_RESPONSE:
                 raise httpx.RemoteProtocolError("the server closed without an answer")
-            self._h11.receive_data(bytes(data))
+            self._h11.receive_data(data)
+
+    async def send(self, data: bytes, seconds: float | None) -> None:
+        """Write *data*, within a deadline."""
+        if len(data) <= SMALL_WRITE:
+            seconds = None
+        # A server may refuse a long body and close: its answer is still to be read.
+        with _timeouts(seconds, httpx.WriteTimeout), suppress(trio.BrokenResourceError):
+            await self._stream.send_all(data)
+
+    async def receive(self, seconds: float | None) -> bytes:
+        """Return the next bytes; ``b""`` once the server has closed."""
+        with _timeouts(seconds, httpx.ReadTimeout):
+            try:
+                return bytes(await self._stream.receive_some(READ_SIZE))
+            except (trio.BrokenResourceError, OSError) as exc:
+                raise httpx.ReadError(_reason(exc.__cause__ or exc)) from exc
 
     def start_next_cycle(self) -> bool:
         """Get ready for another request; False if this connection takes none."""
@@ -299,10 +347,6 @@ class _Body(httpx.AsyncByteStream):
         if connection is not None:
             connection.close()
             self._pool.drop()
-
-
-def _origin(url: httpx.URL) -> _Origin:
-    return url.scheme, url.host, url.port or DEFAULT_PORTS[url.scheme]
 
 
 @contextmanager
