@@ -23,6 +23,7 @@ __all__ = [
     "HttpSettings",
     "InstanceSettings",
     "Limits",
+    "SessionSettings",
     "Settings",
     "SettingsError",
     "Timeouts",
@@ -39,6 +40,7 @@ BUILTIN_INSTANCES: Final = ("public", "staging", "sandbox")
 BUILTIN_WITH_TARGETS: Final = ("public", "staging")
 MAX_FILE: Final = 1 << 20  # bytes; a hand-written file is a thousandth of this
 
+MAX_SESSION: Final = 30 * 24 * 3600.0  # seconds
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _INSTANCE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -91,6 +93,14 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """How long a login may last, in seconds, whatever its issuer allows."""
+
+    lifetime: float = 12 * 3600.0  # from the login on: a working day
+    idle: float = 4 * 3600.0  # without use
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceSettings:
     """One ``[instance.NAME]`` table, in one of three shapes.
 
@@ -129,6 +139,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     http: HttpSettings = field(default_factory=HttpSettings)
+    sessions: SessionSettings = field(default_factory=SessionSettings)
     instances: Mapping[str, InstanceSettings] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -191,6 +202,7 @@ def parse_settings(text: str, *, file: str = "settings") -> Settings:
         limits=_limits(root.table("limits")),
         timeouts=_timeouts(root.table("timeouts")),
         http=_http(root.table("http")),
+        sessions=_sessions(root.table("sessions")),
         instances=_instances(root.table("instance")),
     )
     root.finish()
@@ -243,6 +255,16 @@ def _http(table: Table) -> HttpSettings:
     )
     table.finish()
     return http
+
+
+def _sessions(table: Table) -> SessionSettings:
+    default = SessionSettings()
+    sessions = SessionSettings(
+        lifetime=table.seconds("lifetime", default.lifetime, MAX_SESSION),
+        idle=table.seconds("idle", default.idle, MAX_SESSION),
+    )
+    table.finish()
+    return sessions
 
 
 def _instances(tables: Table) -> Mapping[str, InstanceSettings]:

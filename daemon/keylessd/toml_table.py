@@ -117,15 +117,15 @@ class Table:
             raise self.error(key, f"{value} is not from {low} to {high}")
         return value
 
-    def seconds(self, key: str, default: float) -> float:
+    def seconds(self, key: str, default: float, longest: float = LONGEST) -> float:
         """Return a number of seconds, whole or not."""
         value = self._take(key)
         if value is None:
             return default
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise self._type_error(key, "a number of seconds", value)
-        if not SHORTEST <= value <= LONGEST:  # also refuses nan
-            raise self.error(key, f"{value} is not from {SHORTEST} to {LONGEST:.0f} seconds")
+        if not SHORTEST <= value <= longest:  # also refuses nan
+            raise self.error(key, f"{value} is not from {SHORTEST} to {longest:.0f} seconds")
         return float(value)
 
     def path(self, key: str) -> Path | None:

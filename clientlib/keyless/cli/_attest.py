@@ -3,12 +3,13 @@
 import os
 
 from keyless.cli._inputs import (
+    IDENTITY,
     WHERE,
     digest_argument,
-    identity_token,
     read_file,
     reuse_of,
     where_of,
+    whose_of,
     write_file,
 )
 from keyless.cli._options import Option, Options, UsageError
@@ -31,6 +32,7 @@ OPTIONS = (
     Option("--type --predicate-type", "TYPE", "predicate type: a URI or one of the short names"),
     Option("--bundle -b", "OUT", "where the bundle goes (default: FILE.sigstore.json)"),
     Option("--identity-token", "TOKEN", "OIDC token to sign as: the token, a file, or -"),
+    IDENTITY,
     Option("--reuse", "window|never", "one certificate for many signatures, or one for each"),
     Option("--idempotency-key", "KEY", "the same key and input give the same bundle again"),
     Option("--yes -y", "", hidden=True),
@@ -78,7 +80,7 @@ def run(command: str, argv: "list[str]") -> int:
         result = client.attest(
             **content,
             where=where_of(options, os.environ),
-            identity_token=identity_token(options.text("identity_token"), os.environ),
+            **whose_of(options, os.environ),
             reuse=reuse_of(options),
             idempotency_key=options.text("idempotency_key"),
         )

@@ -9,6 +9,7 @@ from keyless.errors import KeylessError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from keyless.values import Where
 
@@ -27,6 +28,8 @@ WHERE = (
     Option("--oidc-issuer", "URL", "issuer to log in with in place of the instance's"),
     Option("--timestamp-server-url", "URL", "timestamp authority in place of the instance's"),
 )
+
+IDENTITY = Option("--identity", "NAME", "whom to sign as, of those that the daemon has")
 
 COMMON = (
     Option("--json", "", "print one JSON object per result"),
@@ -61,7 +64,8 @@ def where_of(options: Options, environ: "Mapping[str, str]") -> "Where":
     """Return which instance the command line and the environment select.
 
     An instance may also be named by ``KEYLESS_INSTANCE``, and the file of both trust documents
-    by ``KEYLESS_TRUST_CONFIG``; what the command line says goes first.
+    by ``KEYLESS_TRUST_CONFIG``; what the command line says goes first, and what the repository's
+    configuration says last.
 
     Raises:
         KeylessError: ``usage`` for options that exclude each other, ``file_error``.
@@ -88,6 +92,8 @@ def where_of(options: Options, environ: "Mapping[str, str]") -> "Where":
         instance = environ.get("KEYLESS_INSTANCE") or None
         if instance is None:
             trust_config = environ.get("KEYLESS_TRUST_CONFIG") or None
+        if instance is None and trust_config is None:
+            instance = _of_repository("instance", environ)
     return Where(
         instance=instance,
         trusted_root=_document(trusted_root, "--trusted-root"),
@@ -98,6 +104,29 @@ def where_of(options: Options, environ: "Mapping[str, str]") -> "Where":
         oidc_issuer=options.text("oidc_issuer"),
         timestamp_server_url=options.text("timestamp_server_url"),
     )
+
+
+def whose_of(options: Options, environ: "Mapping[str, str]") -> "dict[str, Any]":
+    """Return whom to sign as, as the client's methods take it.
+
+    That is ``identity_token``, and ``identity``: ``--identity``, else ``KEYLESS_IDENTITY``, else
+    the repository's choice. The last two choose among what the daemon has, so they say nothing
+    about a token that the caller brings; ``--identity`` then is what the token must be for.
+
+    Raises:
+        KeylessError: see identity_token().
+    """
+    token = identity_token(options.text("identity_token"), environ)
+    identity = options.text("identity")
+    if token is None and identity is None:
+        identity = environ.get("KEYLESS_IDENTITY") or _of_repository("identity", environ)
+    return {"identity_token": token, "identity": identity}
+
+
+def _of_repository(name: str, environ: "Mapping[str, str]") -> "str | None":
+    from keyless.cli._repository import repository_choice
+
+    return repository_choice(name, environ)
 
 
 def _document(path: "str | None", what: str) -> "bytes | None":
