@@ -11,12 +11,12 @@ from keyless.errors import KeylessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from keyless._identities import Ambient
 
     # Runs a program with these arguments and returns what it printed.
-    Run = Callable[[Sequence[str], Mapping[str, str]], str]
+    Run = Callable[[list[str], Mapping[str, str]], str]
 
 AUTO = "auto"
 NONE = "none"
@@ -318,10 +318,13 @@ def _read(path: str) -> str:
     try:
         # Without O_NONBLOCK the opening of a pipe that nobody writes would never return.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as file:
+        try:
             if os.fstat(handle).st_mode & KIND_OF_FILE != REGULAR_FILE:
                 raise _unavailable(f"the token file {path} is not a regular file")
-            raw = file.read(MAX_TOKEN + 1)
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                raw = file.read(MAX_TOKEN + 1)
+        finally:
+            os.close(handle)
     except OSError as exc:
         raise _unavailable(
             f"the token file {path} cannot be read: {exc.strerror or 'unreadable'}",

@@ -13,7 +13,7 @@ from keyless.errors import KeylessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 SECONDS = 30.0  # the command asks a server of its own
 MAX_OUTPUT = 65_536  # bytes
@@ -24,7 +24,7 @@ MAX_PIECES = 64  # reads from one pipe after the end; a pipe holds 64 KiB, or 1 
 
 
 def run(
-    argv: "Sequence[str]",
+    argv: "list[str]",
     environ: "Mapping[str, str]",
     *,
     seconds: float = SECONDS,
@@ -158,7 +158,7 @@ def _shown(raw: bytes) -> str:
     return line if len(line) <= SHOWN else line[: SHOWN - 3] + "..."
 
 
-def _failed(argv: "Sequence[str]", problem: str, *, retryable: bool = False) -> KeylessError:
+def _failed(argv: "list[str]", problem: str, *, retryable: bool = False) -> KeylessError:
     return KeylessError(
         "identity_unavailable",
         f"{argv[0]}, which was asked for an identity token, {problem}",

@@ -40,7 +40,11 @@ def allowed_url(
     except (httpx.InvalidURL, TypeError, ValueError):
         parsed = None
     if parsed is None or not parsed.host or parsed.userinfo or parsed.fragment:
-        raise unavailable(giver, "the URL that it is to be asked at is not one")
+        raise unavailable(
+            giver,
+            "the URL that it is to be asked at is none that can be asked",
+            hint="a URL of an endpoint has no user name and no fragment",
+        )
     # The name as it goes over the wire: what is compared must be what is asked.
     host = parsed.raw_host.decode("ascii", "replace").lower()
     is_usual = parsed.scheme == "https" and parsed.port is None

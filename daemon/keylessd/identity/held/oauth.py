@@ -14,8 +14,9 @@ from keylessd.held_settings import ClientCredentials, TokenExchange
 from keylessd.identity.fetch import Giver, received, unavailable
 from keylessd.identity.held.file import read_token_file
 from keylessd.identity.held.secrets import read_secret
-from keylessd.identity.provider import Expected
+from keylessd.identity.id_token import Expected
 from keylessd.identity.token_endpoint import TokenEndpoint
+from keylessd.identity.token_refusal import GrantError, Verdict
 
 if TYPE_CHECKING:
     from keylessd.held_settings import HeldSettings, SecretPlace
@@ -30,12 +31,19 @@ class _OAuthSource:
     """What the two grants have in common."""
 
     def __init__(
-        self, settings: HeldSettings, parts: Parts, *, issuer: str, secret: SecretPlace | None
+        self,
+        settings: HeldSettings,
+        parts: Parts,
+        *,
+        issuer: str,
+        client_id: str,
+        secret: SecretPlace | None,
     ) -> None:
         self._name = settings.name
         self._audience = settings.audience
         self._parts = parts
         self._issuer = issuer
+        self._client_id = client_id
         self._secret = secret
         self._giver = Giver(
             name=f"identity {settings.name!r} (the issuer {issuer!r})",
@@ -68,7 +76,7 @@ class _OAuthSource:
                 audience=self._audience,
                 now=self._parts.clock.now(),
             )
-            expected = Expected(client_id=self._audience)
+            expected = Expected(client_id=self._audience, party=self._client_id)
             await self._parts.providers.verify(provider, token.raw, expected)
         except IdentityError as exc:
             if exc.details.get("source") == self._giver.name:
@@ -84,7 +92,7 @@ class _OAuthSource:
         return unavailable(
             self._giver,
             exc.message,
-            hint=exc.hint,
+            hint=exc.hint or _hint(exc),
             retryable=exc.retryable,
             retry_after_seconds=exc.retry_after_seconds,
         )
@@ -92,7 +100,7 @@ class _OAuthSource:
     async def _grant(self, provider: Provider) -> TokenReply:
         raise NotImplementedError
 
-    async def _endpoint(self, provider: Provider, client_id: str) -> TokenEndpoint:
+    async def _endpoint(self, provider: Provider) -> TokenEndpoint:
         if provider.token_endpoint is None:
             raise unavailable(self._giver, "it says nothing of a token endpoint")
         secret: Secret | None = None
@@ -105,7 +113,7 @@ class _OAuthSource:
             self._parts.http,
             self._parts.clock,
             provider.token_endpoint,
-            client_id=client_id,
+            client_id=self._client_id,
             client_secret=secret,
         )
 
@@ -114,11 +122,17 @@ class ClientCredentialsSource(_OAuthSource):
     """The client's own identity."""
 
     def __init__(self, settings: HeldSettings, source: ClientCredentials, parts: Parts) -> None:
-        super().__init__(settings, parts, issuer=source.issuer, secret=source.secret)
+        super().__init__(
+            settings,
+            parts,
+            issuer=source.issuer,
+            client_id=source.client_id,
+            secret=source.secret,
+        )
         self._source = source
 
     async def _grant(self, provider: Provider) -> TokenReply:
-        endpoint = await self._endpoint(provider, self._source.client_id)
+        endpoint = await self._endpoint(provider)
         return await endpoint.client_credentials(scope=" ".join(self._source.scopes))
 
 
@@ -126,7 +140,13 @@ class TokenExchangeSource(_OAuthSource):
     """Another issuer's token, traded in."""
 
     def __init__(self, settings: HeldSettings, source: TokenExchange, parts: Parts) -> None:
-        super().__init__(settings, parts, issuer=source.issuer, secret=source.secret)
+        super().__init__(
+            settings,
+            parts,
+            issuer=source.issuer,
+            client_id=source.client_id,
+            secret=source.secret,
+        )
         self._source = source
 
     async def _grant(self, provider: Provider) -> TokenReply:
@@ -138,8 +158,14 @@ class TokenExchangeSource(_OAuthSource):
         }
         if source.connector is not None:
             more["connector_id"] = source.connector
-        endpoint = await self._endpoint(provider, source.client_id)
+        endpoint = await self._endpoint(provider)
         return await endpoint.exchange(subject, subject_token_type=source.subject_type, more=more)
+
+
+def _hint(exc: DaemonError) -> str | None:
+    if isinstance(exc, GrantError) and exc.verdict is not Verdict.RETRY:
+        return "does the issuer know client_id with this secret, and allow it this grant?"
+    return None
 
 
 def make_client_credentials(settings: HeldSettings, parts: Parts) -> ClientCredentialsSource:
