@@ -6,6 +6,7 @@ network and its own name, so it goes to hosts of that CI system and to none else
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import httpx
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from keylessd.identity.fetch import Giver
 
 MAX_URL = 2048  # characters
+HINT = "a URL of an endpoint has a host, and no user name and no fragment"
+# Names and addresses; what else a parser lets pass as a host is nobody's.
+_HOST = re.compile(r"[0-9a-z.-]+|[0-9a-f:.]+")
 
 
 def allowed_url(
@@ -43,10 +47,12 @@ def allowed_url(
         raise unavailable(
             giver,
             "the URL that it is to be asked at is none that can be asked",
-            hint="a URL of an endpoint has no user name and no fragment",
+            hint=HINT,
         )
     # The name as it goes over the wire: what is compared must be what is asked.
     host = parsed.raw_host.decode("ascii", "replace").lower()
+    if _HOST.fullmatch(host) is None:
+        raise unavailable(giver, "the URL that it is to be asked at has no host", hint=HINT)
     is_usual = parsed.scheme == "https" and parsed.port is None
     if is_usual and _is_below(host, known):
         return parsed
