@@ -15,7 +15,7 @@ from keylessd.errors import IdentityError
 from keylessd.identity.ambient import buildkite, github
 from keylessd.identity.ambient.hosts import allowed_url
 from keylessd.identity.ambient.source import AmbientSource
-from keylessd.identity.source import AmbientGrant
+from keylessd.identity.source import AmbientGrant, IdentityRequest
 from keylessd.secret import Secret
 from keylessd.services.http import HttpClient, new_client
 from keylessd.settings import AmbientSettings
@@ -128,7 +128,7 @@ async def asked(grant: AmbientGrant) -> list[httpx.Request]:
         http = HttpClient(client, rng=random.Random(0), user_agent="test/1")
         source = AmbientSource(http, FakeClock(), AmbientSettings(CONFIGURED, CONFIGURED))
         with pytest.raises(IdentityError):
-            await source.fetch(grant)
+            await source.token(IdentityRequest(1000, None, None, ambient=grant))
     return seen
 
 

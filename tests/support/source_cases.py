@@ -202,7 +202,8 @@ class FromEnvironment(Case):
             ambient.kind, Secret(ambient.token), ambient.url, ambient.job, ambient.audience
         )
         source = AmbientSource(world.http, world.clock, AmbientSettings())
-        return usable(await source.fetch(grant), world)
+        request = IdentityRequest(OWN_UID, None, None, ambient=grant)
+        return usable(await source.token(request), world)
 
 
 class Supplied(FromEnvironment):
@@ -369,7 +370,9 @@ class Held(Case):
     async def obtain(self, situation: str) -> str:
         self.prepare(situation)
         request = IdentityRequest(OWN_UID, None, None)
-        return usable(await self.identities.token(request, "it"), self.world)
+        source = self.identities.granted(request)
+        assert source is not None
+        return usable(await source.token(request), self.world)
 
 
 def _nobody(name: str) -> int:

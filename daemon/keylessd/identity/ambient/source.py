@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
-from keylessd.errors import IdentityError
+from keylessd.errors import IdentityError, LoginRequiredError
 from keylessd.identity.ambient import buildkite, github
 from keylessd.identity.token import DEFAULT_AUDIENCE
 
 if TYPE_CHECKING:
     from keylessd.clock import Clock
-    from keylessd.identity.source import AmbientGrant
+    from keylessd.identity.source import AmbientGrant, IdentityRequest
     from keylessd.identity.token import IdentityToken
     from keylessd.services.http import HttpClient
     from keylessd.settings import AmbientSettings
@@ -58,13 +58,17 @@ class AmbientSource:
         """Put other hosts in force for what comes next."""
         self._settings = settings
 
-    async def fetch(self, grant: AmbientGrant) -> IdentityToken:
-        """Return a token for the bearer of *grant*.
+    async def token(self, request: IdentityRequest) -> IdentityToken:
+        """Return a token for whoever bears the grant of *request*.
 
         Raises:
+            LoginRequiredError: the request has none.
             IdentityError: ``identity_unavailable``. Nobody else's identity takes its place.
             TokenError: ``token_audience``, ``token_expired``.
         """
+        grant = request.ambient
+        if grant is None:
+            raise LoginRequiredError("the request brought nothing of its environment")
         fetch = _FETCH.get(grant.kind)
         if fetch is None:
             raise IdentityError(

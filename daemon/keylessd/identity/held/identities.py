@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keylessd.errors import InvalidInputError, NotAllowedError
+from keylessd.errors import InvalidInputError
 from keylessd.flow.singleflight import SingleFlight
 from keylessd.identity.held.kept import KeptToken
 from keylessd.identity.held.registry import make_source
@@ -49,11 +49,44 @@ class HeldState:
     problem: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    settings: HeldSettings
-    grant: Grant
-    token: KeptToken
+class HeldOne:
+    """One held identity, as a source for a request that policy grants it."""
+
+    def __init__(self, settings: HeldSettings, grant: Grant, kept: KeptToken) -> None:
+        self.settings = settings
+        self.grant = grant
+        self.kept = kept
+
+    async def token(self, request: IdentityRequest) -> IdentityToken:
+        """Return a token of it; that *request* may have it was decided.
+
+        Raises:
+            IdentityError: ``identity_unavailable``: it cannot be had.
+            TokenError: ``token_audience``, ``token_expired``.
+        """
+        del request
+        return await self.kept.get()
+
+    def is_called(self, name: str | None) -> bool:
+        """Tell whether *name* is its table's, or whom its last token named."""
+        seen = self.kept.last_seen
+        return name == self.settings.name or (
+            seen is not None and name is not None and name in {seen.email, seen.subject}
+        )
+
+    def state(self) -> HeldState:
+        """Return what may be told of it."""
+        token, seen = self.kept.alive, self.kept.last_seen
+        return HeldState(
+            name=self.settings.name,
+            kind=self.settings.kind,
+            identity=None if seen is None else seen.identity_hint,
+            issuer=None if seen is None else seen.issuer,
+            instances=self.settings.instances,
+            expires=None if token is None else token.expires,
+            last_used=self.kept.last_used,
+            problem=self.kept.problem,
+        )
 
 
 class HeldIdentities:
@@ -83,7 +116,7 @@ class HeldIdentities:
         self._find_user = find_user
         self._find_group = find_group
         self._flights: SingleFlight[IdentityToken] = SingleFlight(parts.nursery)
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, HeldOne] = {}
         self._generation = 0
 
     def apply(self, settings: Mapping[str, HeldSettings]) -> None:
@@ -93,14 +126,14 @@ class HeldIdentities:
             InvalidInputError: a user or group that is named is not known; nothing changed.
         """
         self._generation += 1
-        held: dict[str, _Held] = {}
+        held: dict[str, HeldOne] = {}
         for name, one in settings.items():
             before = self._held.get(name)
             grant = self._grant(one)
             if before is not None and before.settings == one:
-                held[name] = _Held(one, grant, before.token)
+                held[name] = HeldOne(one, grant, before.kept)
                 continue
-            token = KeptToken(
+            kept = KeptToken(
                 make_source(one, self._parts),
                 # A call of the former settings that is under way must not be joined.
                 key=(name, self._generation),
@@ -109,56 +142,35 @@ class HeldIdentities:
                 clock=self._parts.clock,
                 rng=self._parts.rng,
             )
-            held[name] = _Held(one, grant, token)
+            held[name] = HeldOne(one, grant, kept)
         self._held = held
 
-    def granted(self, request: IdentityRequest) -> list[str]:
-        """Return the names of those that *request* may be signed as, in the settings' order."""
-        return [name for name, held in self._held.items() if self._allows(held, request)]
+    def granted(self, request: IdentityRequest) -> HeldOne | None:
+        """Return the first in the settings' order that *request* may be signed as, or None."""
+        return next(self._granted(request), None)
 
-    def find(self, request: IdentityRequest, wanted: str) -> str | None:
-        """Return the name of the one that *wanted* names, of those that are granted.
+    def named(self, request: IdentityRequest) -> HeldOne | None:
+        """Return the one that ``request.identity`` names, of those that are granted.
 
-        Args:
-            request: Who asks, and for which instance.
-            wanted: The name of a table, or the identity that a token of it had.
+        By the name of its table, else by whom its last token named. One that is not granted is
+        not told from one that does not exist.
         """
-        granted = self.granted(request)
-        if wanted in granted:
-            return wanted
-        for name in granted:
-            seen = self._held[name].token.last_seen
-            if seen is not None and wanted in {seen.email, seen.subject}:
-                return name
-        return None
-
-    async def token(self, request: IdentityRequest, name: str) -> IdentityToken:
-        """Return a token of one held identity.
-
-        Raises:
-            NotAllowedError: there is none of that name, or it is not given to this user; the
-                two are not told apart.
-            IdentityError: ``identity_unavailable``: it is granted, and cannot be had.
-            TokenError: ``token_audience``, ``token_expired``.
-        """
-        held = self._held.get(name)
-        if held is None or not self._allows(held, request):
-            raise NotAllowedError(
-                f"no identity {name[:200]!r} is held for uid {request.owner_uid} here",
-                hint="`keyless whoami` lists those that are",
-            )
-        return await held.token.get()
+        granted = list(self._granted(request))
+        by_name = [one for one in granted if one.settings.name == request.identity]
+        return next((one for one in [*by_name, *granted] if one.is_called(request.identity)), None)
 
     def describe(self, request: IdentityRequest) -> list[HeldState]:
         """Return the state of every identity that *request* may be signed as."""
-        return [self._state(self._held[name]) for name in self.granted(request)]
+        return [one.state() for one in self._granted(request)]
 
-    def _allows(self, held: _Held, request: IdentityRequest) -> bool:
+    def _granted(self, request: IdentityRequest) -> Iterator[HeldOne]:
         asker = Asker(request.owner_uid, request.groups)
-        decision = decide_identity(
-            held.grant, asker, request.instance, own_uid=self._own_uid, system=self._system
-        )
-        return decision.allowed
+        for one in self._held.values():
+            decision = decide_identity(
+                one.grant, asker, request.instance, own_uid=self._own_uid, system=self._system
+            )
+            if decision.allowed:
+                yield one
 
     def _grant(self, settings: HeldSettings) -> Grant:
         users = settings.users
@@ -169,20 +181,6 @@ class HeldIdentities:
             if users is None
             else tuple(_numbers(settings, "allow_uids", users, self._find_user)),
             groups=tuple(_numbers(settings, "allow_gids", settings.groups or (), self._find_group)),
-        )
-
-    @staticmethod
-    def _state(held: _Held) -> HeldState:
-        token, seen = held.token.alive, held.token.last_seen
-        return HeldState(
-            name=held.settings.name,
-            kind=held.settings.kind,
-            identity=None if seen is None else seen.identity_hint,
-            issuer=None if seen is None else seen.issuer,
-            instances=held.settings.instances,
-            expires=None if token is None else token.expires,
-            last_used=held.token.last_used,
-            problem=held.token.problem,
         )
 
 
