@@ -287,8 +287,10 @@ async def test_federated_issuer_is_certified_in_place_of_the_tokens():
         ("buildkite", "https://buildkite.com/example/project"),
         (
             "circleci",
-            "https://circleci.com/api/v2/projects/b7d0a7a4-6a6e-4e5f-8f55-0c9d1f1c2b22"
-            "/pipeline-definitions/7c0f3b1e-1a2b-4c3d-8e4f-5a6b7c8d9e44",
+            (
+                "https://circleci.com/api/v2/projects/b7d0a7a4-6a6e-4e5f-8f55-0c9d1f1c2b22"
+                "/pipeline-definitions/7c0f3b1e-1a2b-4c3d-8e4f-5a6b7c8d9e44"
+            ),
         ),
     ],
 )
@@ -561,6 +563,7 @@ def test_rule_from_a_file():
         {"issuer": "https://a", "type": "x"},
         {"issuer": "https://a", "more": 1},
         {"issuer": "https://a", "jwks": []},
+        {"issuer": "https://a", "type": "ci-provider", "ci_provider": "x"},
     ],
     ids=str,
 )

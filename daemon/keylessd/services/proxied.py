@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 import httpx
 
 from keylessd.services.urls import is_loopback
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 # Extension of a request that only this machine can make.
 DIRECT = "keyless.direct"
