@@ -469,10 +469,11 @@ async def test_unknown_file_and_the_second_try(autojump_clock: object) -> None:
 
 
 async def test_whoami(autojump_clock: object) -> None:
+    grant = {"kind": "github", "url": "https://x", "job": "7", "audience": "corp"}
     async with lab() as it:
         reply = await it.peer.ask(
             "whoami",
-            {"identity": "me", "ambient": {"kind": "github", "url": "https://x", "job": "7"}},
+            {"identity": "me", "ambient": grant},
             {"identity_token": b"t", "ambient_token": b" s\n"},
         )
 
@@ -480,7 +481,9 @@ async def test_whoami(autojump_clock: object) -> None:
         (asked,) = it.house.asked
         assert asked.token.reveal() == "t"
         assert asked.identity == "me"
-        assert asked.ambient == AmbientGrant("github", Secret("s"), url="https://x", job="7")
+        assert asked.ambient == AmbientGrant(
+            "github", Secret("s"), url="https://x", job="7", audience="corp"
+        )
 
 
 @pytest.mark.parametrize("secret", [b"", b" ", b"a b\x00", b"\xff\xfe", b"x" * 70_000, b"a\nb"])
