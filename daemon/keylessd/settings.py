@@ -104,7 +104,7 @@ class AmbientSettings:
     Attributes:
         github_hosts: Hosts, with all below them, that are a GitHub Enterprise Server's. Those of
             github.com are known.
-        buildkite_hosts: The same for Buildkite, of which agent.buildkite.com is known.
+        buildkite_hosts: The same for Buildkite, whose own are known.
     """
 
     github_hosts: frozenset[str] = frozenset()
