@@ -128,6 +128,21 @@ async def test_a_dead_one_is_never_given(autojump_clock) -> None:
             await token.get()
 
 
+async def test_only_a_token_that_was_had_is_a_use(autojump_clock) -> None:
+    async with kept() as (clock, source, token):
+        source.errors = [IdentityError("identity_unavailable", "no")]
+        with pytest.raises(IdentityError):
+            await token.get()
+        assert token.last_used is None
+        clock.advance(10)
+        await token.get()
+        first = token.last_used
+        assert first == clock.now()
+        clock.advance(10)
+        await token.get()
+        assert token.last_used == clock.now() != first
+
+
 async def test_suspend_counts(autojump_clock) -> None:
     async with kept() as (clock, source, token):
         await token.get()

@@ -156,12 +156,14 @@ class KeptToken:
             IdentityError, TokenError: it could not be got. For a while the same failure is
                 repeated and nobody is asked.
         """
-        self.last_used = self._clock.now()
         token = self.alive
         if token is None:
             self._kept = None
             self._raise_recent()
-            return await self._flights.run(self._key, self._fetch)
+            token = await self._flights.run(self._key, self._fetch)
+            self.last_used = self._clock.now()
+            return token
+        self.last_used = self._clock.now()
         assert self._kept is not None  # noqa: S101  # `alive` found it there
         if self._clock.boottime() >= self._kept.renew_at and not self._is_quiet():
             self._renew_soon()
