@@ -8,6 +8,7 @@ of the place.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -140,6 +141,8 @@ def missing() -> list[str]:
         name for module in GO for name in module.programs if not (module.place / name).is_file()
     ]
     found += [name for name in MARIADB if system_program(name) is None]
+    if importlib.util.find_spec("sigstore") is None:
+        found.append("sigstore-python")
     if not node_modules().is_dir() or shutil.which("node") is None:
         found.append("sigstore-js")
     return found
