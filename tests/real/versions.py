@@ -1,6 +1,6 @@
 """The programs the real tests start, each with its module and version. Builds and runs nothing.
 
-The versions themselves stand in ``go/NAME/go.mod`` and ``js/package.json``; what is built from
+The versions themselves stand in ``go/NAME/go.mod`` and ``NAME/package.json``; what is built from
 them is kept under a name that is a hash of these files, so that a change of a version is a change
 of the place.
 """
@@ -16,8 +16,15 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 GO_MINIMUM = (1, 26)
-# Not in modules or lock files: what Debian installs, and where it puts it.
-MARIADB = ("mariadbd", "mariadb-install-db")
+# Not in modules or lock files: what Debian installs, by package, and where it puts it.
+DEBIAN = {
+    "mariadb-server": ("mariadbd", "mariadb-install-db"),
+    "dbus": ("dbus-daemon",),
+    "gnome-keyring": ("gnome-keyring-daemon",),
+    "chromium": ("chromium",),
+}
+# Folders with a package.json and its lock file -> what they install.
+NPM = {"js": "sigstore-js", "js-oidc": "oidc-provider"}
 _PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin")
 
 
@@ -30,12 +37,14 @@ class GoModule:
         module: The published module.
         programs: Binary -> package below the module, ``""`` for its root.
         files: Further files of the module that are needed at run time, by base name.
+        cgo: Whether a part of it is C. It then needs a C compiler, and the C library to run.
     """
 
     name: str
     module: str
     programs: dict[str, str]
     files: tuple[str, ...] = ()
+    cgo: bool = False
 
     @property
     def folder(self) -> Path:
@@ -88,6 +97,12 @@ GO = (
         {"timestamp-server": "/cmd/timestamp-server"},
     ),
     GoModule("dex", "github.com/dexidp/dex", {"dex": "/cmd/dex"}),
+    GoModule(
+        "spire",
+        "github.com/spiffe/spire",
+        {"spire-server": "/cmd/spire-server", "spire-agent": "/cmd/spire-agent"},
+        cgo=True,
+    ),
     GoModule("cosign", "github.com/sigstore/cosign/v3", {"cosign": "/cmd/cosign"}),
     GoModule("cosign2", "github.com/sigstore/cosign/v2", {"cosign2": "/cmd/cosign"}),
     GoModule(
@@ -126,12 +141,12 @@ def system_program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=os.pathsep.join(_PLACES))
 
 
-def node_modules() -> Path:
-    """Return the folder of the npm packages, installed or not."""
+def node_modules(folder: str = "js") -> Path:
+    """Return the folder of the npm packages of one of NPM's folders, installed or not."""
     key = hashlib.sha256()
     for name in ("package.json", "package-lock.json"):
-        key.update((HERE / "js" / name).read_bytes())
-    return cache() / f"js-{key.hexdigest()[:12]}" / "node_modules"
+        key.update((HERE / folder / name).read_bytes())
+    return cache() / f"{folder}-{key.hexdigest()[:12]}" / "node_modules"
 
 
 def missing() -> list[str]:
@@ -139,7 +154,12 @@ def missing() -> list[str]:
     found = [
         name for module in GO for name in module.programs if not (module.place / name).is_file()
     ]
-    found += [name for name in MARIADB if system_program(name) is None]
-    if not node_modules().is_dir() or shutil.which("node") is None:
-        found.append("sigstore-js")
+    found += missing_debian()
+    has_node = shutil.which("node") is not None
+    found += [what for name, what in NPM.items() if not (has_node and node_modules(name).is_dir())]
     return found
+
+
+def missing_debian() -> list[str]:
+    """Return the Debian packages that are needed and of which a program is not there."""
+    return [package for package, names in DEBIAN.items() if not all(map(system_program, names))]

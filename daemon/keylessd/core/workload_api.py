@@ -103,7 +103,7 @@ def decode_response(body: bytes) -> tuple[JwtSvid, ...]:
         WorkloadApiError: It is cut, too long, compressed, or not that message; or it holds no
             SVID, or one without identity or token.
     """
-    svids = []
+    svids: list[JwtSvid] = []
     for number, value in _fields(unframe(body)):
         if number != 1:
             continue

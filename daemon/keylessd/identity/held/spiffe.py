@@ -1,0 +1,278 @@
+"""Fetches JWT-SVIDs from the SPIFFE Workload API of an agent on this machine.
+
+gRPC by plain httpx: HTTP/2 with prior knowledge over the agent's Unix socket. Nothing is verified
+here and nothing is kept; the agent keeps its SVIDs itself and renews them at half of their life.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes
+
+import httpx
+import trio
+
+from keylessd.core.workload_api import (
+    FRAME_HEAD,
+    MAX_MESSAGE,
+    PATH,
+    JwtSvid,
+    WorkloadApiError,
+    decode_response,
+    encode_request,
+)
+from keylessd.errors import IdentityError, TokenError
+from keylessd.identity.token import IdentityToken, parse_token
+from keylessd.secret import Secret
+from keylessd.services.urls import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# An agent answers in milliseconds; one that has to ask its server first takes a round trip.
+DEADLINE_SECONDS: Final = 10.0
+CONNECT_SECONDS: Final = 2.0
+MAX_SHOWN: Final = 4  # identities in an error
+
+_HEADERS: Final = {
+    "content-type": "application/grpc",
+    "te": "trailers",
+    # SPIFFE Workload Endpoint, 6.1: without it an agent refuses, so that no browser and no
+    # confused proxy can ask it.
+    "workload.spiffe.io": "true",
+    "grpc-accept-encoding": "identity",
+}
+# SPIFFE ID, 2: a trust domain of lower-case letters, and segments of a path.
+_SPIFFE_ID: Final = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)*")
+MAX_SPIFFE_ID: Final = 2048  # bytes (SPIFFE ID, 2.3)
+
+# gRPC status -> (its name, whether the same request may succeed later, what to do).
+_STATUS: Final[Mapping[int, tuple[str, bool, str | None]]] = MappingProxyType(
+    {
+        1: ("cancelled", True, None),
+        2: ("unknown", False, None),
+        3: ("invalid argument", False, "look into the agent's log for what it did not like"),
+        4: ("deadline exceeded", True, None),
+        5: ("not found", False, "look whether the socket is that of a SPIFFE agent"),
+        7: (
+            "permission denied",
+            False,
+            "register an entry whose selectors match this daemon; it is served seconds later",
+        ),
+        8: ("resource exhausted", True, None),
+        10: ("aborted", True, None),
+        12: ("unimplemented", False, "this agent gives no JWT-SVIDs, or is no SPIFFE agent"),
+        13: ("internal", False, "look into the agent's log"),
+        14: ("unavailable", True, "look whether the agent reaches its server"),
+        16: ("unauthenticated", False, None),
+    }
+)
+
+
+def is_spiffe_id(text: str) -> bool:
+    """Return whether *text* is a SPIFFE ID, with or without a path."""
+    if len(text) > MAX_SPIFFE_ID or _SPIFFE_ID.fullmatch(text) is None:
+        return False
+    segments = text.removeprefix("spiffe://").split("/")
+    return not {".", ".."} & set(segments)
+
+
+class WorkloadApi:
+    """One agent's Workload API."""
+
+    def __init__(self, socket: Path) -> None:
+        """Store where the agent listens; nothing is opened.
+
+        Args:
+            socket: Absolute path of its Unix socket.
+        """
+        self._socket = socket
+
+    async def fetch(
+        self, audiences: Sequence[str], *, spiffe_id: str | None = None
+    ) -> tuple[JwtSvid, ...]:
+        """Return the SVIDs that the agent has for this daemon, in its order; at least one.
+
+        Args:
+            audiences: What they are to be for.
+            spiffe_id: The only identity that is wanted, or None.
+
+        Raises:
+            IdentityError: ``identity_unavailable``: the agent cannot be asked, refuses, or answers
+                what is no answer.
+        """
+        transport = httpx.AsyncHTTPTransport(
+            uds=str(self._socket),
+            http1=False,
+            http2=True,
+            # Never used over a plain socket; without it a store of certificates would be loaded.
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            trust_env=False,
+        )
+        request = httpx.Request(
+            "POST",
+            "http://localhost" + PATH,
+            headers=_HEADERS,
+            content=encode_request(audiences, spiffe_id=spiffe_id),
+            extensions={"timeout": {"connect": CONNECT_SECONDS}},
+        )
+        with trio.move_on_after(DEADLINE_SECONDS):
+            try:
+                async with transport:
+                    return await self._exchange(transport, request)
+            except (httpx.TransportError, OSError) as exc:
+                raise self._failed(
+                    f"cannot be asked: {_in_words(exc)}",
+                    retryable=True,
+                    hint="look whether the agent runs, and whether this daemon may open its socket",
+                ) from exc
+        raise self._failed(f"did not answer within {DEADLINE_SECONDS:g} seconds", retryable=True)
+
+    async def _exchange(
+        self, transport: httpx.AsyncHTTPTransport, request: httpx.Request
+    ) -> tuple[JwtSvid, ...]:
+        response = await transport.handle_async_request(request)
+        try:
+            if response.status_code != httpx.codes.OK:
+                raise self._failed(f"answered with HTTP status {response.status_code}")
+            kind = response.headers.get("content-type", "")
+            if not kind.startswith("application/grpc"):
+                raise self._failed(f"answered with content of the type {printable(kind)!r}")
+            body = await self._read(response)
+        finally:
+            await response.aclose()
+        # An error without a message has its status among the headers ("trailers only"). Where there
+        # is a message, the call succeeded: this one has exactly one, at its end.
+        if not body:
+            raise self._refused(response.headers)
+        try:
+            return decode_response(body)
+        except WorkloadApiError as exc:
+            raise self._failed(f"answered what cannot be read: {exc}") from exc
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101  # for the types
+        body = bytearray()
+        # The iterators below are nested generators. Left before their end they would leak, so an
+        # answer that is too long ends by cancelling what waits for more of it.
+        with trio.CancelScope() as rest:
+            async for piece in response.stream:
+                if len(body) <= FRAME_HEAD + MAX_MESSAGE:
+                    body += piece
+                else:
+                    rest.cancel()
+        if len(body) > FRAME_HEAD + MAX_MESSAGE:
+            raise self._failed(f"sent more than {MAX_MESSAGE} bytes")
+        return bytes(body)
+
+    def _refused(self, headers: httpx.Headers) -> IdentityError:
+        text = headers.get("grpc-status", "")
+        if not (text.isascii() and text.isdigit() and len(text) <= 3) or int(text) == 0:  # noqa: PLR2004
+            return self._failed("answered without an SVID and without a reason")
+        status = int(text)
+        name, retryable, hint = _STATUS.get(status, (f"status {status}", False, None))
+        # gRPC's own percent-encoding of UTF-8.
+        said = unquote_to_bytes(headers.get("grpc-message", "")).decode("utf-8", "replace")
+        words = f": {printable(said)}" if said else ""
+        return self._failed(
+            f"refused ({name}){words}", retryable=retryable, hint=hint, grpc_status=status
+        )
+
+    def _failed(
+        self,
+        what: str,
+        *,
+        retryable: bool = False,
+        hint: str | None = None,
+        grpc_status: int | None = None,
+    ) -> IdentityError:
+        where = printable(str(self._socket))
+        details: dict[str, str | int] = {"socket": where}
+        if grpc_status is not None:
+            details["grpc_status"] = grpc_status
+        return IdentityError(
+            "identity_unavailable",
+            f"the SPIFFE agent at {where} {what}",
+            retryable=retryable,
+            hint=hint,
+            details=details,
+        )
+
+
+def choose(
+    svids: Sequence[JwtSvid], *, spiffe_id: str | None = None, hint: str | None = None
+) -> JwtSvid:
+    """Return the SVID to use: the one that is named, else the agent's first (its default).
+
+    Args:
+        svids: What the agent gave, in its order.
+        spiffe_id: Whose it must be, or None.
+        hint: The operator's word that it must bear, or None. The first counts if several do
+            (SPIFFE Workload API, 4.4).
+
+    Raises:
+        IdentityError: ``identity_unavailable``: there is no such SVID.
+    """
+    for svid in svids:
+        if spiffe_id in (None, svid.spiffe_id) and hint in (None, svid.hint):
+            return svid
+    wanted = [f"SPIFFE ID {spiffe_id!r}"] if spiffe_id is not None else []
+    wanted += [f"hint {hint!r}"] if hint is not None else []
+    shown = [_shown(svid) for svid in svids[:MAX_SHOWN]]
+    if len(svids) > MAX_SHOWN:
+        shown.append(f"{len(svids) - MAX_SHOWN} more")
+    raise IdentityError(
+        "identity_unavailable",
+        f"the SPIFFE agent has no identity with {' and '.join(wanted)}; it has"
+        f" {', '.join(shown) or 'none'}",
+    )
+
+
+def read_svid(svid: JwtSvid, *, audience: str) -> IdentityToken:
+    """Return the token of an SVID, which nobody has verified, as one to sign with.
+
+    Raises:
+        IdentityError: ``identity_unavailable``: it is no token that a CA could take, or not what
+            the agent said it is. It never quotes the token.
+    """
+
+    def unusable(what: str, hint: str | None = None) -> IdentityError:
+        return IdentityError(
+            "identity_unavailable",
+            f"the SVID of {printable(svid.spiffe_id)!r} cannot be used: {what}",
+            hint=hint,
+        )
+
+    if not is_spiffe_id(svid.spiffe_id):
+        raise unusable("that is not a SPIFFE ID")
+    try:
+        token = parse_token(Secret(svid.token))
+    except TokenError as exc:
+        hint = None
+        if "claim iss" in exc.message:
+            hint = "set jwt_issuer in the configuration of the SPIRE server"
+        raise unusable(exc.message, hint) from None
+    if token.subject != svid.spiffe_id:
+        raise unusable(f"its token is for {printable(token.subject)!r}")
+    if audience not in token.audience:
+        raise unusable(f"its token is not for the audience {audience!r}")
+    return token
+
+
+def _shown(svid: JwtSvid) -> str:
+    named = printable(svid.spiffe_id)
+    return f"{named!r} (hint {printable(svid.hint)!r})" if svid.hint else repr(named)
+
+
+def _in_words(exc: Exception) -> str:
+    reason: BaseException | None = exc
+    while reason is not None:
+        if isinstance(reason, OSError) and reason.strerror:
+            return reason.strerror
+        reason = reason.__cause__ or reason.__context__
+    text = printable(str(exc))
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
