@@ -232,7 +232,7 @@ def _loader(arguments: argparse.Namespace, descriptors: int) -> Callable[[], Set
         if limits.connections > descriptors:
             limits = replace(limits, connections=descriptors)
         level = arguments.log_level or settings.log_level
-        return replace(settings, limits=limits, log_level=level)
+        return replace(settings, limits=limits, log_level=level, system=arguments.system)
 
     return load
 

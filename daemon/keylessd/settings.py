@@ -16,10 +16,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
+from keylessd.held_settings import HeldSettings, read_held
 from keylessd.toml_lines import key_lines
 from keylessd.toml_table import SettingsError, Table, suggestion
 
 __all__ = [
+    "AmbientSettings",
+    "HeldSettings",
     "HttpSettings",
     "InstanceSettings",
     "Limits",
@@ -91,6 +94,20 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AmbientSettings:
+    """Where the daemon may fetch a token for a client that says where its CI system gives them.
+
+    Attributes:
+        github_hosts: Hosts, with all below them, that are a GitHub Enterprise Server's. Those of
+            github.com are known.
+        buildkite_hosts: The same for Buildkite, of which agent.buildkite.com is known.
+    """
+
+    github_hosts: frozenset[str] = frozenset()
+    buildkite_hosts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceSettings:
     """One ``[instance.NAME]`` table, in one of three shapes.
 
@@ -129,7 +146,12 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     http: HttpSettings = field(default_factory=HttpSettings)
+    ambient: AmbientSettings = field(default_factory=AmbientSettings)
     instances: Mapping[str, InstanceSettings] = field(default_factory=lambda: MappingProxyType({}))
+    # In the order of the text: of those a user may use, the first is taken if none is named.
+    identities: Mapping[str, HeldSettings] = field(default_factory=lambda: MappingProxyType({}))
+    # Whether a machine is served and not one user; the command line alone says so.
+    system: bool = False
 
 
 def load_settings(path: Path | None) -> Settings:
@@ -191,13 +213,19 @@ def parse_settings(text: str, *, file: str = "settings") -> Settings:
         limits=_limits(root.table("limits")),
         timeouts=_timeouts(root.table("timeouts")),
         http=_http(root.table("http")),
+        ambient=_ambient(root.table("ambient")),
         instances=_instances(root.table("instance")),
+        identities=read_held(identities := root.table("identity")),
     )
     root.finish()
     known = (*BUILTIN_INSTANCES, *settings.instances)
     if settings.default_instance not in known:
         problem = f"no instance is called {settings.default_instance!r}"
         raise root.error("default_instance", problem + suggestion(settings.default_instance, known))
+    for held in settings.identities.values():
+        for name in sorted((held.instances or frozenset()) - {*known}):
+            problem = f"no instance is called {name!r}" + suggestion(name, known)
+            raise identities.table(held.name).error("instance", problem)
     return settings
 
 
@@ -243,6 +271,14 @@ def _http(table: Table) -> HttpSettings:
     )
     table.finish()
     return http
+
+
+def _ambient(table: Table) -> AmbientSettings:
+    ambient = AmbientSettings(
+        github_hosts=table.hosts("github_hosts"), buildkite_hosts=table.hosts("buildkite_hosts")
+    )
+    table.finish()
+    return ambient
 
 
 def _instances(tables: Table) -> Mapping[str, InstanceSettings]:
