@@ -14,12 +14,12 @@ from keylessd.core.workload_api import MAX_MESSAGE, JwtSvid, encode_request, fra
 from keylessd.errors import IdentityError
 from keylessd.identity.held.spiffe import (
     DEADLINE_SECONDS,
-    MAX_SPIFFE_ID,
+    SpiffeSource,
     WorkloadApi,
     choose,
-    is_spiffe_id,
     read_svid,
 )
+from keylessd.settings import parse_settings
 from workload_api import Agent, Answer, refusal
 
 ID = "spiffe://example.org/builder"
@@ -69,7 +69,7 @@ async def agent(folder: Path, answer: Answer):
 async def failure(folder: Path, answer: Answer) -> IdentityError:
     async with agent(folder, answer) as one:
         with pytest.raises(IdentityError) as found:
-            await WorkloadApi(one.path).fetch(["sigstore"])
+            await WorkloadApi(str(one.path)).fetch(["sigstore"])
     assert found.value.code == "identity_unavailable"
     assert str(one.path) in found.value.message
     assert "eyJ" not in found.value.message
@@ -83,12 +83,12 @@ async def test_svids_in_the_agents_order(tmp_path: Path) -> None:
     second = JwtSvid(OTHER, "t", "ci")
     trailers = {"grpc-status": "0"}
     async with agent(tmp_path, Answer(body=[message(GOOD, second)], trailers=trailers)) as one:
-        assert await WorkloadApi(one.path).fetch(["sigstore"]) == (GOOD, second)
+        assert await WorkloadApi(str(one.path)).fetch(["sigstore"]) == (GOOD, second)
 
 
 async def test_request_is_grpc_with_the_security_header(tmp_path: Path) -> None:
     async with agent(tmp_path, Answer(body=[message(GOOD)])) as one:
-        await WorkloadApi(one.path).fetch(["sigstore", "other"], spiffe_id=ID)
+        await WorkloadApi(str(one.path)).fetch(["sigstore", "other"], spiffe_id=ID)
 
     ((headers, body),) = one.requests
     assert headers[":method"] == "POST"
@@ -103,13 +103,13 @@ async def test_answer_in_many_pieces(tmp_path: Path) -> None:
     whole = message(GOOD)
     pieces = [whole[n : n + 1] for n in range(len(whole))]
     async with agent(tmp_path, Answer(body=pieces, trailers={"grpc-status": "0"})) as one:
-        assert await WorkloadApi(one.path).fetch(["sigstore"]) == (GOOD,)
+        assert await WorkloadApi(str(one.path)).fetch(["sigstore"]) == (GOOD,)
 
 
 async def test_each_fetch_opens_a_connection_and_leaves_none(tmp_path: Path) -> None:
     async with agent(tmp_path, Answer(body=[message(GOOD)])) as one:
         for _ in range(3):
-            await WorkloadApi(one.path).fetch(["sigstore"])
+            await WorkloadApi(str(one.path)).fetch(["sigstore"])
     assert len(one.requests) == 3
 
 
@@ -202,7 +202,7 @@ async def test_silent_agent(tmp_path: Path, autojump_clock: object) -> None:
     async with agent(tmp_path, Answer(cut="silent")) as one:
         before = trio.current_time()
         with pytest.raises(IdentityError, match="did not answer within") as found:
-            await WorkloadApi(one.path).fetch(["sigstore"])
+            await WorkloadApi(str(one.path)).fetch(["sigstore"])
 
     assert found.value.retryable
     assert trio.current_time() - before == pytest.approx(DEADLINE_SECONDS)
@@ -210,7 +210,7 @@ async def test_silent_agent(tmp_path: Path, autojump_clock: object) -> None:
 
 async def test_no_agent(tmp_path: Path) -> None:
     with pytest.raises(IdentityError, match="No such file or directory") as found:
-        await WorkloadApi(tmp_path / "absent").fetch(["sigstore"])
+        await WorkloadApi(str(tmp_path / "absent")).fetch(["sigstore"])
 
     assert found.value.retryable
 
@@ -220,14 +220,14 @@ async def test_nobody_listens(tmp_path: Path) -> None:
     with trio.socket.socket(trio.socket.AF_UNIX) as left:
         await left.bind(str(path))
     with pytest.raises(IdentityError, match="Connection refused"):
-        await WorkloadApi(path).fetch(["sigstore"])
+        await WorkloadApi(str(path)).fetch(["sigstore"])
 
 
 async def test_caller_may_give_up(tmp_path: Path) -> None:
     async with agent(tmp_path, Answer(cut="silent")) as one, trio.open_nursery() as nursery:
 
         async def ask() -> None:
-            await WorkloadApi(one.path).fetch(["sigstore"])
+            await WorkloadApi(str(one.path)).fetch(["sigstore"])
 
         nursery.start_soon(ask)
         await trio.testing.wait_all_tasks_blocked()
@@ -311,21 +311,48 @@ def test_svid_without_issuer_says_how_to_get_one() -> None:
     assert "jwt_issuer" in found.value.hint
 
 
-@pytest.mark.parametrize("text", [ID, "spiffe://example.org", "spiffe://a/b/c.d_e-F"])
-def test_spiffe_id(text: str) -> None:
-    assert is_spiffe_id(text)
+# --- the held identity ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "spiffe://", "spiffe:///x", "https://example.org/x", "spiffe://Example.org/x"),
-        *("spiffe://example.org/", "spiffe://example.org//x", "spiffe://example.org/x/"),
-        *("spiffe://example.org/.", "spiffe://example.org/../x", "spiffe://u@example.org/x"),
-        *("spiffe://example.org:80/x", "spiffe://example.org/x?y", "spiffe://example.org/x#y"),
-        *("spiffe://example.org/%41", "spiffe://example.org/x\n", "spiffe://example.org/é"),
-        "spiffe://example.org/" + "x" * MAX_SPIFFE_ID,
-    ],
-)
-def test_not_a_spiffe_id(text: str) -> None:
-    assert not is_spiffe_id(text)
+def source(**environ: str):
+    text = environ.pop("text", "")
+    settings = parse_settings(f'[identity.builder]\nkind = "spiffe"\n{text}')
+    return SpiffeSource(settings.identities["builder"], environ)
+
+
+@pytest.mark.parametrize("prefix", ["", "unix://"])
+@pytest.mark.parametrize("place", ["settings", "environment"])
+async def test_held_identity(tmp_path: Path, prefix: str, place: str) -> None:
+    async with agent(tmp_path, Answer(body=[message(GOOD)])) as one:
+        endpoint = f"{prefix}{one.path}"
+        if place == "settings":
+            token = await source(text=f'socket = "{endpoint}"', SPIFFE_ENDPOINT_SOCKET="/x").fetch()
+        else:
+            token = await source(SPIFFE_ENDPOINT_SOCKET=endpoint).fetch()
+
+    assert token.subject == ID
+    assert one.requests[0][1] == encode_request(["sigstore"])
+
+
+async def test_held_identity_is_the_one_that_the_settings_name(tmp_path: Path) -> None:
+    other = JwtSvid(OTHER, jwt(sub=OTHER, aud=["corp", "sigstore"]), "ci")
+    async with agent(tmp_path, Answer(body=[message(GOOD, other)])) as one:
+        where = f'socket = "{one.path}"\naudience = "corp"\n'
+        by_id = await source(text=f'{where}spiffe_id = "{OTHER}"').fetch()
+        by_hint = await source(text=f'{where}hint = "ci"').fetch()
+        with pytest.raises(IdentityError, match="has no identity with hint 'prod'"):
+            await source(text=f'{where}hint = "prod"').fetch()
+
+    assert by_id.subject == by_hint.subject == OTHER
+    assert one.requests[0][1] == encode_request(["corp"], spiffe_id=OTHER)
+    assert one.requests[1][1] == encode_request(["corp"])
+
+
+@pytest.mark.parametrize("endpoint", ["", "tcp://127.0.0.1:8081", "api.sock"])
+async def test_no_usable_endpoint(endpoint: str) -> None:
+    with pytest.raises(IdentityError, match="identity 'builder'") as found:
+        await source(SPIFFE_ENDPOINT_SOCKET=endpoint).fetch()
+
+    assert found.value.code == "identity_unavailable"
+    assert found.value.hint is not None
+    assert "SPIFFE_ENDPOINT_SOCKET" in found.value.hint

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from keylessd.identity.held import file
+from keylessd.identity.held import file, spiffe
 
 if TYPE_CHECKING:
     from keylessd.held_settings import HeldSettings
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAKERS: Final[Mapping[str, Maker]] = MappingProxyType(
     {
         "file": file.make,
+        "spiffe": spiffe.make,
     }
 )
 

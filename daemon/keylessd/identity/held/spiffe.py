@@ -6,7 +6,6 @@ here and nothing is kept; the agent keeps its SVIDs itself and renews them at ha
 
 from __future__ import annotations
 
-import re
 import ssl
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -26,12 +25,15 @@ from keylessd.core.workload_api import (
     encode_request,
 )
 from keylessd.errors import IdentityError, TokenError
+from keylessd.held_settings import Spiffe
 from keylessd.identity.token import IdentityToken, parse_token
 from keylessd.secret import Secret
 from keylessd.services.urls import printable
+from keylessd.spiffe_names import ENDPOINT_VARIABLE, agent_socket, is_spiffe_id
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from keylessd.held_settings import HeldSettings
+    from keylessd.identity.held.source import Parts
 
 # An agent answers in milliseconds; one that has to ask its server first takes a round trip.
 DEADLINE_SECONDS: Final = 10.0
@@ -46,10 +48,6 @@ _HEADERS: Final = {
     "workload.spiffe.io": "true",
     "grpc-accept-encoding": "identity",
 }
-# SPIFFE ID, 2: a trust domain of lower-case letters, and segments of a path.
-_SPIFFE_ID: Final = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)*")
-MAX_SPIFFE_ID: Final = 2048  # bytes (SPIFFE ID, 2.3)
-
 # gRPC status -> (its name, whether the same request may succeed later, what to do).
 _STATUS: Final[Mapping[int, tuple[str, bool, str | None]]] = MappingProxyType(
     {
@@ -73,18 +71,56 @@ _STATUS: Final[Mapping[int, tuple[str, bool, str | None]]] = MappingProxyType(
 )
 
 
-def is_spiffe_id(text: str) -> bool:
-    """Return whether *text* is a SPIFFE ID, with or without a path."""
-    if len(text) > MAX_SPIFFE_ID or _SPIFFE_ID.fullmatch(text) is None:
-        return False
-    segments = text.removeprefix("spiffe://").split("/")
-    return not {".", ".."} & set(segments)
+class SpiffeSource:
+    """The identity that the agent on this machine gives to the daemon."""
+
+    def __init__(self, settings: HeldSettings, environ: Mapping[str, str]) -> None:
+        assert isinstance(settings.source, Spiffe)  # noqa: S101  # the registry pairs them
+        self._name = settings.name
+        self._audience = settings.audience
+        self._wanted = settings.source
+        self._endpoint = settings.source.socket or environ.get(ENDPOINT_VARIABLE, "")
+
+    @property
+    def keeps(self) -> bool:
+        """The agent gives the same token until half of its life is over, so it may be kept."""
+        return True
+
+    async def fetch(self) -> IdentityToken:
+        """Return the token of the SVID that the settings choose.
+
+        Raises:
+            IdentityError: ``identity_unavailable``: there is no agent, no such SVID, or none that
+                a CA could take.
+        """
+        wanted = self._wanted
+        svids = await WorkloadApi(self._socket()).fetch(
+            [self._audience], spiffe_id=wanted.spiffe_id
+        )
+        svid = choose(svids, spiffe_id=wanted.spiffe_id, hint=wanted.hint)
+        return read_svid(svid, audience=self._audience)
+
+    def _socket(self) -> str:
+        try:
+            return agent_socket(self._endpoint)
+        except ValueError as exc:
+            problem = str(exc) if self._endpoint else "no socket of an agent is known"
+            raise IdentityError(
+                "identity_unavailable",
+                f"identity {self._name!r}: {problem}",
+                hint=f"set socket in its table, or {ENDPOINT_VARIABLE} where the daemon starts",
+            ) from None
+
+
+def make(settings: HeldSettings, parts: Parts) -> SpiffeSource:
+    """Return the source of a ``kind = "spiffe"``."""
+    return SpiffeSource(settings, parts.environ)
 
 
 class WorkloadApi:
     """One agent's Workload API."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: str) -> None:
         """Store where the agent listens; nothing is opened.
 
         Args:
@@ -106,7 +142,7 @@ class WorkloadApi:
                 what is no answer.
         """
         transport = httpx.AsyncHTTPTransport(
-            uds=str(self._socket),
+            uds=self._socket,
             http1=False,
             http2=True,
             # Never used over a plain socket; without it a store of certificates would be loaded.
@@ -190,7 +226,7 @@ class WorkloadApi:
         hint: str | None = None,
         grpc_status: int | None = None,
     ) -> IdentityError:
-        where = printable(str(self._socket))
+        where = printable(self._socket)
         details: dict[str, str | int] = {"socket": where}
         if grpc_status is not None:
             details["grpc_status"] = grpc_status
