@@ -136,10 +136,11 @@ async def test_only_so_much_text() -> None:
     store = FakeStore()
     await keep(store).save(SESSION)
     long = "x" * MAX_FIELD
+    huge = replace(SESSION, subject=long, refresh_token=Secret(long))
+    for number in range(8):
+        await keep(store).save(replace(huge, key=SessionKey(UID, long, long, long, f"{number}")))
     with pytest.raises(KeepError, match="the limit is"):
-        for number in range(MAX_SESSIONS - 1):
-            key = replace(KEY, identity=f"{number}", issuer=long)
-            await keep(store).save(replace(SESSION, key=key, refresh_token=Secret(long)))
+        await keep(store).save(replace(huge, key=SessionKey(UID, long, long, long, "last")))
 
     assert SESSION in await keep(store).load(UID)
 

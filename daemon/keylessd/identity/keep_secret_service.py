@@ -275,11 +275,13 @@ class SecretServiceStore:
         """
         # Loaded here and not at the top: a daemon that keeps nothing has no use for them.
         import secretstorage  # noqa: PLC0415
-        from jeepney.io.blocking import open_dbus_connection  # noqa: PLC0415
+        from jeepney.io.blocking import (  # type: ignore[import-untyped]  # noqa: PLC0415
+            open_dbus_connection,
+        )
         from keyring.backends.SecretService import Keyring  # noqa: PLC0415
         from keyring.errors import InitError, KeyringLocked  # noqa: PLC0415
 
-        class QuietKeyring(Keyring):  # type: ignore[misc]  # the library's base is untyped
+        class QuietKeyring(Keyring):
             """The library's own, but it neither makes a keyring nor asks for a password."""
 
             def get_preferred_collection(self) -> Any:  # noqa: ANN401
