@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class _Value:
+class Value:
     """Equality and repr over the slots; byte strings are shown by their length only."""
 
     __slots__: "tuple[str, ...]" = ()
@@ -27,7 +27,7 @@ class _Value:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-class Digest(_Value):
+class Digest(Value):
     """The digest of an artifact.
 
     Attributes:
@@ -45,7 +45,7 @@ class Digest(_Value):
         return f"{self.algorithm}:{self.value.hex()}"
 
 
-class Where(_Value):
+class Where(Value):
     """Which deployment of Sigstore a request is about; all None means the daemon's default.
 
     Attributes:
@@ -92,7 +92,7 @@ class Where(_Value):
         self.timestamp_server_url = timestamp_server_url
 
 
-class AcceptedSigner(_Value):
+class AcceptedSigner(Value):
     """One signer that a verification accepts; every part given must match.
 
     Attributes:
@@ -121,7 +121,7 @@ class AcceptedSigner(_Value):
         self.extensions = dict(extensions) if extensions is not None else {}
 
 
-class Thresholds(_Value):
+class Thresholds(Value):
     """How much a verification asks for; None leaves it to the daemon (one of each).
 
     Attributes:
@@ -148,7 +148,7 @@ class Thresholds(_Value):
         self.promise_only = promise_only
 
 
-class _Told(_Value):
+class Told(Value):
     """What a reply tells: each slot from the field of the same name, None where it is silent."""
 
     __slots__: "tuple[str, ...]" = ()
@@ -168,7 +168,7 @@ class _Told(_Value):
 
 
 def _plain(value: "Any") -> "Any":  # noqa: ANN401
-    if isinstance(value, _Told):
+    if isinstance(value, Told):
         return value.as_dict()
     if isinstance(value, Digest):
         return str(value)
@@ -181,7 +181,7 @@ def _plain(value: "Any") -> "Any":  # noqa: ANN401
     return value
 
 
-class LogEntry(_Told):
+class LogEntry(Told):
     """Where a signature stands in a transparency log."""
 
     __slots__ = ("integrated_time", "kind", "log", "log_index", "version")
@@ -192,7 +192,7 @@ class LogEntry(_Told):
     integrated_time: "int | None"  # seconds since the epoch
 
 
-class SignatureTime(_Told):
+class SignatureTime(Told):
     """A time at which the signature existed, and who says so."""
 
     __slots__ = ("authority", "source", "time")
@@ -201,7 +201,7 @@ class SignatureTime(_Told):
     authority: str
 
 
-class Certificate(_Told):
+class Certificate(Told):
     """The certificate a signature was made with."""
 
     __slots__ = ("not_after", "not_before", "reused", "serial")
@@ -211,7 +211,7 @@ class Certificate(_Told):
     reused: bool  # whether it served an earlier signature too
 
 
-class SignResult(_Told):
+class SignResult(Told):
     """A signature.
 
     Attributes:
@@ -244,7 +244,7 @@ class SignResult(_Told):
     predicate_type: "str | None"
 
 
-class VerifyResult(_Told):
+class VerifyResult(Told):
     """What a bundle proves. There is one only if it proves all that was asked.
 
     Attributes:
@@ -284,18 +284,53 @@ class VerifyResult(_Told):
     steps: "list[str]"
 
 
-class Identity(_Told):
-    """Somebody a signature could be made as now."""
+class Identity(Told):
+    """Somebody a signature could be made as: a session, a held identity, a request's token.
 
-    __slots__ = ("expires", "identity", "instance", "issuer", "source")
+    Attributes:
+        source: ``"request"``, ``"session"``, or the kind of a held identity.
+        name: What a held identity is called in the settings.
+        state: ``"active"``, ``"degraded"`` or ``"login_required"``.
+        expires: End of the token at hand, seconds since the epoch; as are the next three.
+        ends: When the session ends, whatever is renewed.
+        prompt_due: When a person must log in again.
+        last_used: When a token was last taken from it.
+        renewable: Whether the daemon can get another token by itself.
+        reason: Why it is not active.
+        default: Whether it is meant where a request names nobody.
+    """
+
+    __slots__ = (
+        "default",
+        "ends",
+        "expires",
+        "identity",
+        "instance",
+        "issuer",
+        "last_used",
+        "name",
+        "prompt_due",
+        "reason",
+        "renewable",
+        "source",
+        "state",
+    )
     identity: str
     issuer: str
     source: str
-    expires: "int | None"  # seconds since the epoch
+    name: "str | None"
     instance: "str | None"
+    state: "str | None"
+    expires: "int | None"
+    ends: "int | None"
+    prompt_due: "int | None"
+    last_used: "int | None"
+    renewable: "bool | None"
+    reason: "str | None"
+    default: "bool | None"
 
 
-class InstanceState(_Told):
+class InstanceState(Told):
     """One Sigstore instance and the trust root in force for it."""
 
     __slots__ = ("error", "expires", "fetched", "name", "source", "state", "url", "version")
@@ -309,7 +344,7 @@ class InstanceState(_Told):
     error: "str | None"
 
 
-class Slot(_Told):
+class Slot(Told):
     """One signing key the daemon holds."""
 
     __slots__ = ("identity", "instance", "issuer", "not_after", "signatures")
@@ -320,16 +355,18 @@ class Slot(_Told):
     signatures: int
 
 
-class Status(_Told):
+class Status(Told):
     """How the daemon is."""
 
     __slots__ = (
         "connections",
         "default_instance",
         "instances",
+        "locked",
         "pid",
         "requests",
         "reuse",
+        "sessions",
         "slots",
         "socket",
         "started",
@@ -347,3 +384,5 @@ class Status(_Told):
     reuse: str
     instances: "list[InstanceState]"
     slots: "list[Slot]"
+    sessions: "list[Identity] | None"  # of the caller
+    locked: "bool | None"

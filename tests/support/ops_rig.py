@@ -36,13 +36,25 @@ SERVICES = ("fulcio", "rekor-v1", "rekor-v2", "tsa")
 
 
 class TrioClock:
-    """Wall-clock time that moves with trio's, and can be off."""
+    """Time that moves with trio's: a wall clock that can jump, and a machine that can sleep."""
 
     def __init__(self) -> None:
         self.offset = timedelta()
+        self.slept = 0.0
 
     def now(self) -> datetime:
-        return EPOCH + timedelta(seconds=trio.current_time()) + self.offset
+        return EPOCH + timedelta(seconds=trio.current_time() + self.slept) + self.offset
+
+    def boottime(self) -> float:
+        return 1000.0 + trio.current_time() + self.slept
+
+    def suspend(self, seconds: float) -> None:
+        """Let time pass that trio's clock does not see."""
+        self.slept += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward or back."""
+        self.offset += timedelta(seconds=seconds)
 
 
 class FixedTrust:

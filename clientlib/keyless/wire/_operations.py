@@ -48,8 +48,17 @@ _WHERE = (
         "timestamp_server_url?": _URL,
     },
 )
+# What the caller found in its environment; the secret that goes with it is `ambient_token`.
+AMBIENT_KINDS = ("github", "buildkite")
+_AMBIENT = (
+    "closed",
+    {"kind": ("one_of", *AMBIENT_KINDS), "url?": _URL, "job?": ("text", MAX_NAME)},
+)
+_WHOSE = {"identity?": ("text", MAX_NAME), "ambient?": _AMBIENT}
+_TOKENS = {"identity_token": False, "ambient_token": False}
 _SIGN_OPTIONS = {
     "where?": _WHERE,
+    **_WHOSE,
     "reuse?": ("one_of", "window", "never"),
     "idempotency_key?": ("text", MAX_KEY),
     "progress?": _BOOL,
@@ -97,6 +106,25 @@ _TRUST = (
             ),
             MAX_SUBJECTS,
         )
+    },
+)
+# A session, a held identity, or the token of this request.
+_IDENTITY = (
+    "open",
+    {
+        "identity": _FOUND,
+        "issuer": _FOUND,
+        "source": _FOUND,
+        "expires?": _UINT,
+        "instance?": _FOUND,
+        "state?": _FOUND,
+        "ends?": _UINT,
+        "prompt_due?": _UINT,
+        "last_used?": _UINT,
+        "renewable?": _BOOL,
+        "reason?": _FOUND,
+        "default?": _BOOL,
+        "name?": _FOUND,
     },
 )
 _EMPTY: "Shape" = ("closed", {})
@@ -159,19 +187,21 @@ OPERATIONS = {
                     ),
                     MAX_ARRAY,
                 ),
+                "sessions?": ("maybe_list", _IDENTITY, MAX_SUBJECTS),
+                "locked?": _BOOL,
             },
         ),
         {},
     ),
     "sign": Operation(
         ("closed", {"digest": ("digest",), "name?": _NAME, **_SIGN_OPTIONS}),
-        {"identity_token": False, **_WHERE_MAY},
+        {**_TOKENS, **_WHERE_MAY},
         ("open", _SIGNED),
         {"bundle": True},
     ),
     "sign_batch": Operation(
         ("closed", _SIGN_OPTIONS),
-        {"identity_token": False, "subjects": True, **_WHERE_MAY},
+        {**_TOKENS, "subjects": True, **_WHERE_MAY},
         ("open", {"subjects": ("int", 1, MAX_BATCH), **_SIGNED}),
         {"bundle": True},
     ),
@@ -184,7 +214,7 @@ OPERATIONS = {
                 **_SIGN_OPTIONS,
             },
         ),
-        {"identity_token": False, "statement": False, "predicate": False, **_WHERE_MAY},
+        {**_TOKENS, "statement": False, "predicate": False, **_WHERE_MAY},
         ("open", {"predicate_type": _FOUND, **_SIGNED}),
         {"bundle": True},
     ),
@@ -231,21 +261,46 @@ OPERATIONS = {
         {"statement": False},
     ),
     "whoami": Operation(
-        ("closed", {"where?": _WHERE}),
-        {"identity_token": False, **_WHERE_MAY},
+        ("closed", {"where?": _WHERE, **_WHOSE}),
+        {**_TOKENS, **_WHERE_MAY},
+        ("open", {"identities": ("maybe_list", _IDENTITY, MAX_SUBJECTS)}),
+        {},
+    ),
+    "login": Operation(
+        (
+            "closed",
+            {
+                "where?": _WHERE,
+                "flow?": ("one_of", "browser", "device", "oob"),
+                "connector?": ("text", MAX_TEXT),
+                "identity?": ("text", MAX_NAME),
+                "client_id?": ("text", MAX_NAME),
+                "default?": _BOOL,
+            },
+        ),
+        _WHERE_MAY,
+        _IDENTITY,
+        {},
+    ),
+    "login_code": Operation(
+        ("closed", {"login": ("text", MAX_NAME)}), {"code": True}, ("open", {}), {}
+    ),
+    "logout": Operation(
+        ("closed", {"instance?": _NAME, "identity?": ("text", MAX_NAME), "all?": _BOOL}),
+        {},
         (
             "open",
             {
-                "identities": (
+                "ended": (
                     "maybe_list",
                     (
                         "open",
                         {
                             "identity": _FOUND,
                             "issuer": _FOUND,
-                            "source": _FOUND,
-                            "expires?": _UINT,
-                            "instance?": _FOUND,
+                            "instance": _FOUND,
+                            "revoked": _BOOL,
+                            "reason?": _FOUND,
                         },
                     ),
                     MAX_SUBJECTS,
@@ -254,6 +309,8 @@ OPERATIONS = {
         ),
         {},
     ),
+    "lock": Operation(_EMPTY, {"passphrase": True}, ("open", {}), {}),
+    "unlock": Operation(_EMPTY, {"passphrase": True}, ("open", {}), {}),
     "trust_status": Operation(("closed", {"instance?": _NAME}), {}, _TRUST, {}),
     "trust_refresh": Operation(("closed", {"instance?": _NAME}), {}, _TRUST, {}),
     "ledger": Operation(
@@ -281,6 +338,7 @@ def request_problem(op: str, body: "Body", attachments: "dict[str, int]") -> "st
         or _where_files(body.get("where") or {}, attachments)
         or (_attest(body, attachments) if op == "attest" else None)
         or (_verify(body, attachments) if op == "verify" else None)
+        or _ambient(body, attachments)
     )
 
 
@@ -304,6 +362,12 @@ def _where_files(where: "Body", attachments: "dict[str, int]") -> "str | None":
     for name in WHERE_FILES:
         if name in attachments and name not in where:
             return f"attachment {name} without body.where.{name}"
+    return None
+
+
+def _ambient(body: "Body", attachments: "dict[str, int]") -> "str | None":
+    if ("ambient" in body) != ("ambient_token" in attachments):
+        return "body.ambient and the attachment ambient_token go together"
     return None
 
 
