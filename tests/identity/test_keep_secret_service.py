@@ -137,7 +137,7 @@ async def test_only_so_much_text() -> None:
     await keep(store).save(SESSION)
     long = "x" * MAX_FIELD
     huge = replace(SESSION, subject=long, refresh_token=Secret(long))
-    for number in range(5):
+    for number in range(6):
         await keep(store).save(replace(huge, key=SessionKey(UID, long, long, long, f"{number}")))
     with pytest.raises(KeepError, match="the limit is"):
         await keep(store).save(replace(huge, key=SessionKey(UID, long, long, long, "last")))

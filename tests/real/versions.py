@@ -150,16 +150,31 @@ def node_modules(folder: str = "js") -> Path:
 
 
 def missing() -> list[str]:
-    """Return the names of what the stack and its judges need and is not there."""
-    found = [
-        name for module in GO for name in module.programs if not (module.place / name).is_file()
+    """Return the names of what any of these tests needs and is not there."""
+    return [*missing_go(), *missing_debian(), *missing_npm()]
+
+
+def missing_go(*modules: str) -> list[str]:
+    """Return the Go programs that are not built, of these folders or of all."""
+    return [
+        name
+        for module in GO
+        if not modules or module.name in modules
+        for name in module.programs
+        if not (module.place / name).is_file()
     ]
-    found += missing_debian()
+
+
+def missing_debian(*packages: str) -> list[str]:
+    """Return the Debian packages of which a program is not there, of these or of all."""
+    return [
+        package for package in packages or DEBIAN if not all(map(system_program, DEBIAN[package]))
+    ]
+
+
+def missing_npm(*folders: str) -> list[str]:
+    """Return what npm has not installed, of these folders or of all."""
     has_node = shutil.which("node") is not None
-    found += [what for name, what in NPM.items() if not (has_node and node_modules(name).is_dir())]
-    return found
-
-
-def missing_debian() -> list[str]:
-    """Return the Debian packages that are needed and of which a program is not there."""
-    return [package for package, names in DEBIAN.items() if not all(map(system_program, names))]
+    return [
+        NPM[folder] for folder in folders or NPM if not (has_node and node_modules(folder).is_dir())
+    ]
