@@ -100,6 +100,19 @@ def desktop(pytestconfig: pytest.Config) -> Iterator[object]:
 
 
 @pytest.fixture(scope="session")
+def spire(stack) -> Iterator[object]:
+    """A SPIRE server and agent; the stack's Fulcio knows their issuer."""
+    from tests.real.spire import Spire
+
+    one = Spire(stack)
+    try:
+        one.start()
+        yield one
+    finally:
+        one.close()
+
+
+@pytest.fixture(scope="session")
 def house(stack) -> Iterator[object]:
     """keyless in front of them."""
     from tests.real.house import RealHouse

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
+from contextlib import closing
 from pathlib import Path
 
-from tests.real.process import PATIENCE, Program, plain_environ
+import secretstorage
+from jeepney.io.blocking import open_dbus_connection
+from tests.real.process import LOOK, PATIENCE, NotStartedError, Program, plain_environ
 from tests.real.versions import system_program
 
 PASSWORD = "login-password"
@@ -65,10 +69,12 @@ class Desktop:
     def log_in(self) -> None:
         """Start the keyring and unlock it, as the login to a desktop does."""
         self._start_keyring("--unlock", PASSWORD.encode())
+        self._wait(locked=False)
 
     def start_locked(self) -> None:
         """Start the keyring and leave it locked."""
         self._start_keyring("--start", b"")
+        self._wait(locked=True)
 
     def log_out(self) -> None:
         """End the keyring; what it holds stays on the disk, encrypted."""
@@ -109,6 +115,22 @@ class Desktop:
         assert self._keyring.stdin is not None
         self._keyring.stdin.write(password)
         self._keyring.stdin.close()
+
+    def _wait(self, *, locked: bool) -> None:
+        end = time.monotonic() + PATIENCE
+        while not self._is_there(locked=locked):
+            if time.monotonic() > end:
+                raise NotStartedError((self.folder / "keyring.log").read_text()[-1500:])
+            time.sleep(LOOK)
+
+    def _is_there(self, *, locked: bool) -> bool:
+        with closing(open_dbus_connection(self.bus)) as connection:
+            if not secretstorage.check_service_availability(connection):
+                return False
+            try:
+                return secretstorage.Collection(connection).is_locked() == locked
+            except secretstorage.SecretStorageException:
+                return False
 
 
 def _program(name: str) -> str:

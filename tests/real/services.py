@@ -32,6 +32,8 @@ EMAIL = "builder@keyless.test"
 PASSWORD = "password"
 # bcrypt of the above, cost 10: the least that Dex takes.
 PASSWORD_HASH = "$2b$10$abcdefghijklmnopqrstuu5Lo0g67CiD3M4RpN1BmBb4Crp5w7dbK"
+SPIRE_DOMAIN = "spire.keyless.test"
+SPIRE_PATH = "/spire"  # of its issuer, below that of our own
 DATABASE_PASSWORD = "database-of-the-tests"
 ID_TOKEN_LIFE = "5m"
 
@@ -265,6 +267,7 @@ def _fulcio_config(dex: str, issuer: str) -> Mapping[str, object]:
         # Fulcio wants a domain of the issuer's own host for these.
         entry(at["uri"], "uri", SubjectDomain=issuer),
         entry(at["spiffe"], "spiffe", SPIFFETrustDomain=workloads.DOMAIN),
+        entry(issuer + SPIRE_PATH, "spiffe", SPIFFETrustDomain=SPIRE_DOMAIN),
         entry(at["username"], "username", SubjectDomain=HOST),
         entry(at["kubernetes"], "kubernetes"),
         entry(at["github"], "ci-provider", CIProvider="github-workflow"),
