@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import trio
@@ -21,6 +23,7 @@ from keylessd.identity.keep_secret_service import (
     THREADS,
     SecretServiceKeep,
     format_kept,
+    open_keep,
     parse_kept,
     session_bus,
 )
@@ -307,3 +310,23 @@ def test_any_text_is_read_without_a_fault(text: str) -> None:
 )
 def test_session_bus(environ: dict[str, str], address: str) -> None:
     assert session_bus(environ) == address
+
+
+@pytest.mark.parametrize("name", ["keyring.backends.SecretService", "secretstorage", "jeepney"])
+def test_a_missing_package_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for loaded in [one for one in sys.modules if one.partition(".")[0] == name.partition(".")[0]]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setattr(sys, "meta_path", [Missing(name), *sys.meta_path])
+    with pytest.raises(KeepError, match=r"keyless\[keyring\]") as found:
+        open_keep({}, Path("/state"), Threads(run_inline))
+
+    assert name.partition(".")[0] in found.value.message
+
+
+class Missing:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == self.name:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)

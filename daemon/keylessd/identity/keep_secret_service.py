@@ -247,6 +247,28 @@ def _moment(value: JsonValue) -> datetime | None:
 # --- the Secret Service ----------------------------------------------------------------------
 
 
+def open_keep(environ: Mapping[str, str], state_dir: Path, threads: Threads) -> SecretServiceKeep:
+    """Return what keeps the sessions of the daemon with this state directory; nothing is asked.
+
+    Args:
+        environ: The daemon's environment; it says where the session's D-Bus is.
+        state_dir: The daemon's, of which it has the lock.
+        threads: Has the kind THREADS with a limit of one.
+
+    Raises:
+        KeepError: a package is missing; the message says how to install it.
+    """
+    try:
+        store = SecretServiceStore(session_bus(environ), state_dir)
+    except ModuleNotFoundError as exc:
+        name = (exc.name or "keyring").partition(".")[0]
+        raise KeepError(
+            f'persist = "secret-service" needs the package {name}; install with:'
+            " pip install 'keyless[keyring]'"
+        ) from exc
+    return SecretServiceKeep(store, threads)
+
+
 def session_bus(environ: Mapping[str, str]) -> str:
     """Return the D-Bus address of the session: as the environment says, else where systemd has it.
 
