@@ -205,8 +205,7 @@ def test_nothing_is_held_by_default() -> None:
             "needs client_secret_file",
         ),
         (
-            '[identity.a]\nkind="client-credentials"\nclient_secret_file="f"\n'
-            'client_secret_credential="c"',
+            '[identity.a]\nkind="client-credentials"\nclient_secret_file="f"\nclient_secret_credential="c"',
             3,
             "identity.a.client_secret_file",
             "excludes",

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from keylessd.services.pool import PooledTransport
+from keylessd.services.pool import ON_LINK, PooledTransport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -321,3 +321,19 @@ async def test_tls_server_is_verified(tmp_path, trusted, name, accepted):
 
     await run(server, test, ssl_context=lambda: client_context)
     assert server.requests == (3 if accepted else 0)
+
+
+async def test_a_name_that_leads_where_no_service_is_gets_nothing_sent():
+    server = Server(answer(OK))
+    async with trio.open_nursery() as nursery:
+        port = await server.start(nursery)
+        url = f"http://127.0.0.1:{port}/"
+        async with transport(refuses=lambda address: address == "127.0.0.1") as pool:
+            with pytest.raises(httpx.ConnectError, match="where no service is"):
+                await pool.handle_async_request(httpx.Request("GET", url))
+            assert server.requests == 0
+            # Unless it is meant.
+            asked = httpx.Request("GET", url, extensions={ON_LINK: True})
+            response = await pool.handle_async_request(asked)
+            assert await response.aread() == b"hello"
+        nursery.cancel_scope.cancel()

@@ -1,25 +1,28 @@
 """What an OpenID provider says of itself, and whether an ID token is really its own.
 
 Discovery documents and keys are asked for over the daemon's own HTTP client, capped, remembered,
-and used on for a while when the provider cannot be reached. The signature is PyJWT's business,
-the claims are ours: time is injected, and what an error says must not hold a token.
+and used on for a while when the provider cannot be reached.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric import rsa
-
-from keylessd.core.strict_json import JsonValue, StrictJsonError, loads
+from keylessd.core.strict_json import JsonValue
 from keylessd.errors import DaemonError, IdentityError, TokenError
 from keylessd.flow.singleflight import SingleFlight
+from keylessd.identity.id_token import (
+    Expected,
+    IdTokenInvalidError,
+    IssuerKey,
+    header_of,
+    is_signed_by,
+    named,
+    usable_keys,
+    wrong_claim,
+)
 from keylessd.identity.token import IdentityToken, parse_token, seconds_text
 from keylessd.services.http import refusal
 from keylessd.services.reply import json_object
@@ -29,53 +32,26 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     import trio
-    from jwt.types import Options
 
     from keylessd.clock import Clock
     from keylessd.secret import Secret
     from keylessd.services.http import HttpClient
+
+__all__ = ["SERVICE", "Expected", "IdTokenInvalidError", "Provider", "Providers", "parse_provider"]
 
 SERVICE = "oidc"
 DEADLINE_SECONDS = 20.0
 ATTEMPTS = 2
 MAX_DISCOVERY = 64 << 10  # bytes
 MAX_JWKS = 256 << 10  # bytes
-MAX_KEYS = 64
-MAX_HEADER = 4096  # characters of a token's header
 FRESH_SECONDS = 3600.0
 # How long what was learned is used while the provider cannot be asked.
 STALE_SECONDS = 24 * 3600.0
 # A token that names an unknown key makes us ask again, but not more often than this.
 KEYS_PAUSE_SECONDS = 10.0
 MAX_KNOWN = 64  # providers
-MIN_RSA_BITS = 2048
-ALGORITHMS = (
-    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
-    *("ES256", "ES384", "ES512", "EdDSA"),
-)
 # Those support PKCE with S256 and do not say so.
 SILENT_ABOUT_PKCE = ("https://login.microsoftonline.com/", "https://login.microsoftonline.us/")
-
-_SIGNATURE_ONLY: Options = {
-    "verify_exp": False,
-    "verify_nbf": False,
-    "verify_iat": False,
-    "verify_aud": False,
-    "verify_iss": False,
-    "verify_sub": False,
-    "verify_jti": False,
-}
-
-
-class IdTokenInvalidError(IdentityError):
-    """A provider sent an ID token that cannot be believed."""
-
-    def __init__(self, issuer: str, reason: str) -> None:
-        super().__init__(
-            "identity_unavailable",
-            f"the ID token that {printable(issuer)!r} sent cannot be believed: {reason}",
-        )
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,38 +79,6 @@ class Provider:
     scopes: frozenset[str]
     has_s256: bool
     names_itself: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What an ID token must say besides being genuine.
-
-    Attributes:
-        client_id: Whom it must be for.
-        nonce: What it must hold, or None if none was sent.
-        nonce_may_lack: A token from a refresh need not repeat the nonce (Core 1.0, 12.2).
-        access_token: What came beside it; ``at_hash`` is checked against it if both are there.
-    """
-
-    client_id: str
-    nonce: str | None = None
-    nonce_may_lack: bool = False
-    access_token: Secret | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IssuerKey:
-    """A public key of a provider (RFC 7517).
-
-    Attributes:
-        kid: Its name, or None.
-        algorithm: The only algorithm it is for, or None if it does not say.
-        key: The key.
-    """
-
-    kid: str | None
-    algorithm: str | None
-    key: Any
 
 
 @dataclass(slots=True)
@@ -186,9 +130,9 @@ class Providers:
             token = parse_token(raw)
         except TokenError as exc:
             raise IdTokenInvalidError(provider.issuer, exc.message) from None
-        algorithm, kid = _header(provider, raw)
+        algorithm, kid = header_of(provider.issuer, raw)
         await self._check_signature(provider, raw, algorithm, kid)
-        wrong = _wrong_claim(provider, token, expected, algorithm)
+        wrong = wrong_claim(provider.issuer, token, expected, algorithm)
         if wrong is None and token.expires <= self._clock.now():
             wrong = (
                 f"it ended {seconds_text(self._clock.now() - token.expires)} ago by this"
@@ -209,7 +153,7 @@ class Providers:
             return await self._ask_keys(provider)
 
         def is_signed(keys: list[IssuerKey]) -> bool:
-            return any(_is_signed_by(raw, key, algorithm) for key in _named(keys, kid))
+            return any(is_signed_by(raw, key, algorithm) for key in named(keys, kid))
 
         if is_signed(await self._remembered(where, ask)):
             return
@@ -320,25 +264,6 @@ def parse_provider(
     )
 
 
-def usable_keys(document: Mapping[str, JsonValue]) -> list[IssuerKey]:
-    """Return the public keys we understand; others are passed over (RFC 7517, 5)."""
-    values = document.get("keys")
-    found: list[IssuerKey] = []
-    for value in values[:MAX_KEYS] if isinstance(values, list) else []:
-        if not isinstance(value, dict) or value.get("use") not in (None, "sig"):
-            continue
-        try:
-            key = jwt.PyJWK.from_dict(value)
-        except (jwt.PyJWTError, ValueError, TypeError):
-            continue
-        weak = isinstance(key.key, rsa.RSAPublicKey) and key.key.key_size < MIN_RSA_BITS
-        if key.key_type != "oct" and not weak:
-            algorithm = value.get("alg")
-            named = algorithm if isinstance(algorithm, str) else None
-            found.append(IssuerKey(key.key_id, named, key.key))
-    return found
-
-
 def _unusable(issuer: str, reason: str) -> IdentityError:
     return IdentityError(
         "identity_unavailable", f"the issuer {shown_url(issuer)} cannot be used: {reason}"
@@ -351,67 +276,3 @@ def _texts(value: JsonValue) -> frozenset[str]:
         if isinstance(value, list)
         else (frozenset())
     )
-
-
-def _header(provider: Provider, raw: Secret) -> tuple[str, str | None]:
-    """Return algorithm and key id of a token that parse_token() has read."""
-    part = raw.reveal().partition(".")[0]
-    if len(part) > MAX_HEADER:
-        raise IdTokenInvalidError(provider.issuer, "its header is too long")
-    try:
-        decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-        header = loads(decoded, max_bytes=MAX_HEADER)
-    except (ValueError, StrictJsonError):
-        header = None
-    algorithm = header.get("alg") if isinstance(header, dict) else None
-    if not isinstance(header, dict) or algorithm not in ALGORITHMS:
-        raise IdTokenInvalidError(
-            provider.issuer, f"it is signed by the algorithm {printable(str(algorithm))!r}"
-        )
-    kid = header.get("kid")
-    return str(algorithm), kid if isinstance(kid, str) else None
-
-
-def _named(keys: list[IssuerKey], kid: str | None) -> list[IssuerKey]:
-    return [key for key in keys if kid is None or key.kid in (kid, None)]
-
-
-def _is_signed_by(raw: Secret, key: IssuerKey, algorithm: str) -> bool:
-    if key.algorithm not in (algorithm, None):
-        return False
-    try:
-        jwt.decode(raw.reveal(), key=key.key, algorithms=[algorithm], options=_SIGNATURE_ONLY)
-    except (jwt.PyJWTError, TypeError, ValueError):
-        return False
-    return True
-
-
-def _wrong_claim(
-    provider: Provider, token: IdentityToken, expected: Expected, algorithm: str
-) -> str | None:
-    claims = token.claims
-    if token.issuer != provider.issuer:
-        return f"it names the issuer {token.issuer!r}"
-    if expected.client_id not in token.audience:
-        return f"it is for {token.audience[0]!r}, not for {expected.client_id!r}"
-    party = claims.get("azp")
-    if (len(token.audience) > 1 or party is not None) and party != expected.client_id:
-        return f"it was given to {party!r}, not to {expected.client_id!r}"
-    nonce = claims.get("nonce")
-    if expected.nonce is not None:
-        lacks = nonce is None and expected.nonce_may_lack
-        if not lacks and not hmac.compare_digest((nonce or "").encode(), expected.nonce.encode()):
-            return "its nonce is not that of this login"
-    at_hash = claims.get("at_hash")
-    if at_hash is not None and expected.access_token is not None:
-        wanted = _half_hash(expected.access_token.reveal(), algorithm)
-        if not hmac.compare_digest(at_hash.rstrip("=").encode(), wanted.encode()):
-            return "its at_hash is not that of the access token beside it"
-    return None
-
-
-def _half_hash(text: str, algorithm: str) -> str:
-    """Return the left half of the hash that goes with *algorithm* (Core 1.0, 3.1.3.6)."""
-    name = {"384": "sha384", "512": "sha512"}.get(algorithm[2:], "sha256")
-    digest = hashlib.new("sha512" if algorithm == "EdDSA" else name, text.encode()).digest()
-    return base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()

@@ -24,12 +24,14 @@ class AmbientGrant:
         token: What the environment gave the caller to authenticate with.
         url: Where to ask, where the environment says.
         job: Which job is running, where the environment needs to be told.
+        audience: Whom the token is to be for, or None for the usual one.
     """
 
     kind: str
     token: Secret
     url: str | None = None
     job: str | None = None
+    audience: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class IdentityRequest:
             name of an identity that the daemon holds; None for whoever comes first.
         issuer: The OIDC issuer that is in force: what the request states, else what is known of
             the instance, else None.
+        groups: All groups of the user that are known, for what policy gives to groups.
     """
 
     owner_uid: int
@@ -55,6 +58,7 @@ class IdentityRequest:
     ambient: AmbientGrant | None = None
     identity: str | None = None
     issuer: str | None = None
+    groups: frozenset[int] = frozenset()
 
 
 class IdentitySource(Protocol):

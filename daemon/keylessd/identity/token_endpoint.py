@@ -1,13 +1,11 @@
-"""The token endpoint: one function per grant, and one place that says what its refusals mean.
+"""The token endpoint: one function per grant.
 
 RFC 6749 (codes, refresh, client credentials), 7636 (proof key), 8628 (devices), 8693 (exchange),
-7009 (revocation), and the dialect of Dex, which answers a dead refresh token with
-``invalid_request`` and a failure of its own with 500 and the same word.
+7009 (revocation). What a refusal means is in ``token_refusal``.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,24 +13,36 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from keylessd.core.strict_json import StrictJsonError, loads
-from keylessd.errors import IdentityError
 from keylessd.identity.provider import SERVICE
+from keylessd.identity.token_refusal import MAX_REPLY, GrantError, Verdict, classify, refused
 from keylessd.secret import Secret
-from keylessd.services.http import retry_after
 from keylessd.services.reply import date_of, json_object
-from keylessd.services.urls import printable
 
 if TYPE_CHECKING:
     from keylessd.clock import Clock
     from keylessd.core.strict_json import JsonValue
     from keylessd.services.http import HttpClient, HttpReply
 
+__all__ = [
+    "ACCESS_TOKEN_TYPE",
+    "DEVICE_GRANT",
+    "EXCHANGE_GRANT",
+    "ID_TOKEN_TYPE",
+    "DeviceReply",
+    "GrantError",
+    "TokenEndpoint",
+    "TokenReply",
+    "Verdict",
+    "begin_device",
+    "classify",
+    "refused",
+    "revoke",
+]
+
 DEADLINE_SECONDS = 20.0
 REVOKE_SECONDS = 10.0
 # Another attempt is made only if no connection could be opened: no grant may be used twice.
 ATTEMPTS = 3
-MAX_REPLY = 64 << 10  # bytes
 MAX_LIFETIME = 30 * 24 * 3600.0  # seconds; a longer expires_in is cut
 MAX_DEVICE_SECONDS = 1800.0
 DEFAULT_INTERVAL = 5.0  # RFC 8628, 3.2: where the issuer names none
@@ -42,51 +52,6 @@ DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ID_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105  # the name of a type
 ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105
-# Fields of a form that must not be shown.
-SECRET_FIELDS = frozenset(
-    {
-        "client_secret",
-        "code",
-        "code_verifier",
-        "device_code",
-        "refresh_token",
-        "subject_token",
-        "token",
-    }
-)
-
-
-class Verdict(enum.Enum):
-    """What a refusal means for whoever asked."""
-
-    RETRY = "retry"  # the same request may succeed later
-    DEAD = "dead"  # this code or refresh token will never work again
-    CONFIGURATION = "configuration"  # the issuer does not take such requests from us
-    PENDING = "pending"  # device flow: nobody has answered yet
-    SLOW_DOWN = "slow_down"  # device flow: ask less often from now on
-    DENIED = "denied"  # the person said no
-    EXPIRED = "expired"  # device flow: nobody answered in time
-
-
-class GrantError(IdentityError):
-    """The token endpoint refused.
-
-    Attributes:
-        verdict: What that means.
-        error: The issuer's code for it, or "".
-    """
-
-    def __init__(
-        self, verdict: Verdict, message: str, *, error: str = "", wait: float | None = None
-    ) -> None:
-        super().__init__(
-            "identity_unavailable",
-            message,
-            retryable=verdict is Verdict.RETRY,
-            retry_after_seconds=wait,
-        )
-        self.verdict = verdict
-        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,78 +283,6 @@ async def revoke(http: HttpClient, url: str, *, client_id: str, refresh_token: S
     reply = await _post(http, url, form, REVOKE_SECONDS)
     if reply.status != HTTPStatus.OK:
         raise refused(reply, grant_type="revocation", form=form)
-
-
-def refused(reply: HttpReply, *, grant_type: str, form: Mapping[str, str]) -> GrantError:
-    """Return the error that says what an answer other than 200 means.
-
-    Args:
-        reply: The answer.
-        grant_type: What was asked for.
-        form: What was sent; an issuer that repeats its secrets does not get them shown.
-    """
-    error, description = _error_of(reply)
-    verdict = classify(reply.status, error, description, grant_type=grant_type)
-    for name in SECRET_FIELDS & form.keys():
-        error = error.replace(form[name], f"({name})")
-        description = description.replace(form[name], f"({name})")
-    said = ": ".join(printable(text) for text in (error, description) if text)
-    return GrantError(
-        verdict,
-        f"the issuer at {reply.url} answered {reply.status}" + (f": {said}" if said else ""),
-        error=error,
-        wait=retry_after(reply),
-    )
-
-
-_BY_ERROR: Mapping[str, Verdict] = {
-    "authorization_pending": Verdict.PENDING,
-    "slow_down": Verdict.SLOW_DOWN,
-    "access_denied": Verdict.DENIED,
-    "expired_token": Verdict.EXPIRED,
-    "invalid_grant": Verdict.DEAD,
-}
-_NOT_NOW = frozenset({408, 425, 429})
-
-
-def classify(status: int, error: str, description: str, *, grant_type: str) -> Verdict:
-    """Return what a refusal means.
-
-    Args:
-        status: HTTP status, not 200.
-        error: The field ``error`` of the answer, or "".
-        description: Its ``error_description``, or "".
-        grant_type: What was asked for.
-    """
-    # First: Dex answers a race or a failure of the issuer behind it by 500 invalid_request, and
-    # the token is good as before.
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _NOT_NOW:
-        return Verdict.RETRY
-    if status == HTTPStatus.UNAUTHORIZED:
-        return Verdict.CONFIGURATION
-    if error in _BY_ERROR:
-        return _BY_ERROR[error]
-    if (
-        error == "invalid_request"
-        and grant_type == "refresh_token"
-        and description.lower().startswith("refresh token")
-    ):
-        return Verdict.DEAD
-    return Verdict.CONFIGURATION
-
-
-def _error_of(reply: HttpReply) -> tuple[str, str]:
-    try:
-        value = loads(reply.body, max_bytes=MAX_REPLY)
-    except StrictJsonError:
-        return "", ""
-    if not isinstance(value, dict):
-        return "", ""
-    error, description = value.get("error"), value.get("error_description")
-    return (
-        error if isinstance(error, str) else "",
-        description if isinstance(description, str) else "",
-    )
 
 
 async def _post(

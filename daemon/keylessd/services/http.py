@@ -28,8 +28,8 @@ from keylessd.errors import (
 )
 from keylessd.flow.backoff import backoff
 from keylessd.services.pieces import CLOSE_SECONDS, Pieces
-from keylessd.services.pool import DirectClient, PooledTransport
-from keylessd.services.proxied import Proxied
+from keylessd.services.pool import ON_LINK, DirectClient, PooledTransport
+from keylessd.services.proxied import DIRECT, Proxied
 from keylessd.services.urls import Target, check_url, printable, upstream_message
 
 # Connections in all. A full house signs 256 things at once, and each asks a log and a timestamp
@@ -121,8 +121,22 @@ class HttpClient:
         self._client = client
         self._rng = rng
         self._cleartext_hosts = cleartext_hosts
+        self._near_hosts: frozenset[str] = frozenset()
+        self._user_agent = user_agent
         self._base_headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
         self._targets: dict[str, Target] = {}
+
+    def reaching(self, hosts: frozenset[str]) -> HttpClient:
+        """Return a client over the same connections for what answers this machine alone.
+
+        It asks *hosts* by plain http too, also at link-local addresses, and never through the
+        proxy; all others as any client does. Nothing that a request names may be asked by it.
+        """
+        other = HttpClient(
+            self._client, rng=self._rng, user_agent=self._user_agent, cleartext_hosts=hosts
+        )
+        other._near_hosts = hosts  # of our own kind
+        return other
 
     async def send(
         self,
@@ -276,8 +290,14 @@ class HttpClient:
             target.url,
             headers={**own, **(headers or {})},
             content=content,
-            extensions={"timeout": timeouts},
+            extensions={"timeout": timeouts, **self._way(target.url.host)},
         )
+
+    def _way(self, host: str) -> dict[str, bool]:
+        """Return the extensions that say how *host* may be reached."""
+        if host in self._near_hosts:
+            return {ON_LINK: True, DIRECT: True}
+        return {ON_LINK: True} if host in self._cleartext_hosts else {}
 
     def _target(self, url: str) -> Target:
         target = self._targets.get(url)

@@ -19,8 +19,12 @@ import h11
 import httpx
 import trio
 
+from keylessd.services.urls import is_link_local
+
 READ_SIZE = 65536  # bytes
 DEFAULT_PORTS = {"http": 80, "https": 443}
+# Extension of a request whose host may be a link-local address.
+ON_LINK = "keyless.on_link"
 
 _Origin = tuple[str, str, int]
 
@@ -34,6 +38,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         ssl_context: Callable[[], ssl.SSLContext],
         max_connections: int,
         keepalive_seconds: float,
+        refuses: Callable[[str], bool] = is_link_local,
     ) -> None:
         """Store the limits; nothing is connected.
 
@@ -42,8 +47,11 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 system's store takes some 40 ms and 2 MB.
             max_connections: Most connections in use at once; as many again may be idle.
             keepalive_seconds: An idle connection older than this is not used again.
+            refuses: Tells by its address whether a server is sent nothing, unless the request
+                has the extension ON_LINK. Names are looked up here, so it is asked here.
         """
         self._make_ssl_context = ssl_context
+        self._refuses = refuses
         self._ssl_context: ssl.SSLContext | None = None
         self._max_connections = max_connections
         self._keepalive_seconds = keepalive_seconds
@@ -142,6 +150,12 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 socket_stream = await trio.open_tcp_stream(host, port)
             except OSError as exc:
                 raise httpx.ConnectError(_reason(exc), request=request) from exc
+            address = socket_stream.socket.getpeername()[0]
+            if self._refuses(address) and ON_LINK not in request.extensions:
+                socket_stream.socket.close()
+                raise httpx.ConnectError(
+                    f"the name leads to {address}, where no service is", request=request
+                )
             if scheme != "https":
                 return _Connection(origin, socket_stream, socket_stream)
             if self._ssl_context is None:

@@ -71,10 +71,13 @@ def read_token_file(name: str, path: Path) -> Secret:
     try:
         # Without O_NONBLOCK the opening of a pipe that nobody writes would never return.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        with os.fdopen(handle, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise _unusable(name, path, "is not a regular file")
-            raw = file.read(MAX_FILE + 1)
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                raw = file.read(MAX_FILE + 1)
+        finally:
+            os.close(handle)
     except OSError as exc:
         raise _unusable(name, path, f"cannot be read: {exc.strerror}", retryable=True) from exc
     if len(raw) > MAX_FILE:
