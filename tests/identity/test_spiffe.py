@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import trio
 
+from issuer_rig import FakeClock
 from keylessd.core.workload_api import MAX_MESSAGE, JwtSvid, encode_request, frame
-from keylessd.errors import IdentityError
+from keylessd.errors import IdentityError, TokenError
 from keylessd.identity.held.spiffe import (
     DEADLINE_SECONDS,
     SpiffeSource,
@@ -20,10 +22,13 @@ from keylessd.identity.held.spiffe import (
     read_svid,
 )
 from keylessd.settings import parse_settings
-from workload_api import Agent, Answer, refusal
+from workload_api import Agent, Answer, message, refusal
 
 ID = "spiffe://example.org/builder"
 OTHER = "spiffe://example.org/other"
+
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 def jwt(**claims: object) -> str:
@@ -39,21 +44,6 @@ def jwt(**claims: object) -> str:
     return b".".join([text.rstrip(b"=") for text in texts] + [b"c2ln"]).decode()
 
 
-def field(number: int, value: bytes) -> bytes:
-    length = len(value)
-    size = bytes([length]) if length < 128 else bytes([length & 127 | 128, length >> 7])
-    return bytes([number << 3 | 2]) + size + value
-
-
-def message(*svids: JwtSvid) -> bytes:
-    return frame(
-        b"".join(
-            field(1, b"".join(field(n, text.encode()) for n, text in enumerate(parts, 1) if text))
-            for parts in ((one.spiffe_id, one.token, one.hint) for one in svids)
-        )
-    )
-
-
 GOOD = JwtSvid(ID, jwt(), "")
 
 
@@ -61,7 +51,7 @@ GOOD = JwtSvid(ID, jwt(), "")
 async def agent(folder: Path, answer: Answer):
     async with trio.open_nursery() as nursery:
         one = Agent(folder / "api.sock", answer)
-        await one.start(nursery)
+        one.start(nursery)
         yield one
         nursery.cancel_scope.cancel()
 
@@ -281,7 +271,7 @@ def test_long_lists_are_cut() -> None:
 
 
 def test_token_of_an_svid() -> None:
-    token = read_svid(GOOD, audience="sigstore")
+    token = read_svid(GOOD, audience="sigstore", now=NOW)
 
     assert (token.subject, token.audience) == (ID, ("sigstore",))
 
@@ -289,23 +279,33 @@ def test_token_of_an_svid() -> None:
 @pytest.mark.parametrize(
     ("svid", "words"),
     [
-        (JwtSvid(ID, "x.y", ""), "cannot be read"),
-        (JwtSvid(ID, jwt(iss=None), ""), "no claim iss"),
-        (JwtSvid(ID, jwt(sub=OTHER), ""), "its token is for"),
-        (JwtSvid(ID, jwt(aud=["sigstor"]), ""), "not for the audience"),
+        (JwtSvid(ID, "x.y", ""), "what it gave is none"),
+        (JwtSvid(ID, jwt(iss=None), ""), "without iss"),
+        (JwtSvid(ID, jwt(sub=OTHER), ""), "is for 'spiffe://example.org/other'"),
         (JwtSvid("https://example.org/builder", jwt(), ""), "not a SPIFFE ID"),
     ],
 )
 def test_unusable_svid(svid: JwtSvid, words: str) -> None:
     with pytest.raises(IdentityError, match=words) as found:
-        read_svid(svid, audience="sigstore")
+        read_svid(svid, audience="sigstore", now=NOW)
 
     assert svid.token not in found.value.message
 
 
+@pytest.mark.parametrize(
+    ("claims", "code"),
+    [({"aud": ["sigstor"]}, "token_audience"), ({"exp": 1700000000}, "token_expired")],
+)
+def test_token_that_the_ca_would_refuse(claims: dict[str, object], code: str) -> None:
+    with pytest.raises(TokenError) as found:
+        read_svid(JwtSvid(ID, jwt(**claims), ""), audience="sigstore", now=NOW)
+
+    assert found.value.code == code
+
+
 def test_svid_without_issuer_says_how_to_get_one() -> None:
     with pytest.raises(IdentityError) as found:
-        read_svid(JwtSvid(ID, jwt(iss=None), ""), audience="sigstore")
+        read_svid(JwtSvid(ID, jwt(iss=None), ""), audience="sigstore", now=NOW)
 
     assert found.value.hint is not None
     assert "jwt_issuer" in found.value.hint
@@ -317,7 +317,7 @@ def test_svid_without_issuer_says_how_to_get_one() -> None:
 def source(**environ: str):
     text = environ.pop("text", "")
     settings = parse_settings(f'[identity.builder]\nkind = "spiffe"\n{text}')
-    return SpiffeSource(settings.identities["builder"], environ)
+    return SpiffeSource(settings.identities["builder"], environ, clock=FakeClock())
 
 
 @pytest.mark.parametrize("prefix", ["", "unix://"])

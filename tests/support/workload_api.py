@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ import h2.connection
 import h2.events
 import h2.exceptions
 import trio
+
+from keylessd.core.workload_api import JwtSvid, frame
 
 
 @dataclass
@@ -44,20 +47,21 @@ class Agent:
     """Answers every request with *answer*, until its nursery ends.
 
     Attributes:
+        answer: What it is, or what makes it.
         requests: What was asked: headers and body.
     """
 
-    def __init__(self, path: Path, answer: Answer) -> None:
+    def __init__(self, path: Path, answer: Answer | Callable[[], Answer]) -> None:
         self.path = path
         self.answer = answer
         self.requests: list[tuple[dict[str, str], bytes]] = []
 
-    async def start(self, nursery: trio.Nursery) -> None:
+    def start(self, nursery: trio.Nursery) -> None:
         """Listen."""
-        listener = trio.socket.socket(trio.socket.AF_UNIX)
-        await listener.bind(str(self.path))
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self.path))
         listener.listen(16)
-        listening = trio.SocketListener(listener)
+        listening = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
         nursery.start_soon(trio.serve_listeners, self._serve, [listening])
 
     async def _serve(self, stream: trio.SocketStream) -> None:
@@ -66,7 +70,8 @@ class Agent:
                 await self._talk(stream)
 
     async def _talk(self, stream: trio.SocketStream) -> None:
-        if self.answer.cut == "garbage":
+        answer = self.answer if isinstance(self.answer, Answer) else self.answer()
+        if answer.cut == "garbage":
             await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             return
         config = h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
@@ -83,14 +88,17 @@ class Agent:
                     body += event.data
                 elif isinstance(event, h2.events.StreamEnded):
                     self.requests.append((headers, body))
-                    if not await self._reply(stream, connection, event.stream_id):
+                    if not await self._reply(stream, connection, event.stream_id, answer):
                         return
             await stream.send_all(connection.data_to_send())
 
     async def _reply(
-        self, stream: trio.SocketStream, connection: h2.connection.H2Connection, number: int
+        self,
+        stream: trio.SocketStream,
+        connection: h2.connection.H2Connection,
+        number: int,
+        answer: Answer,
     ) -> bool:
-        answer = self.answer
         if answer.cut == "silent":
             await trio.sleep_forever()
         head = [(":status", answer.status), *answer.headers.items()]
@@ -109,3 +117,19 @@ class Agent:
             connection.end_stream(number)
         await stream.send_all(connection.data_to_send())
         return answer.cut != "close"
+
+
+def _field(number: int, value: bytes) -> bytes:
+    length = len(value)
+    size = bytes([length]) if length < 128 else bytes([length & 127 | 128, length >> 7])
+    return bytes([number << 3 | 2]) + size + value
+
+
+def message(*svids: JwtSvid) -> bytes:
+    """Return the framed answer that holds *svids*."""
+    return frame(
+        b"".join(
+            _field(1, b"".join(_field(n, text.encode()) for n, text in enumerate(parts, 1) if text))
+            for parts in ((one.spiffe_id, one.token, one.hint) for one in svids)
+        )
+    )

@@ -24,16 +24,20 @@ from keylessd.core.workload_api import (
     decode_response,
     encode_request,
 )
-from keylessd.errors import IdentityError, TokenError
+from keylessd.errors import IdentityError
 from keylessd.held_settings import Spiffe
-from keylessd.identity.token import IdentityToken, parse_token
+from keylessd.identity.fetch import Giver, received, unavailable
 from keylessd.secret import Secret
 from keylessd.services.urls import printable
 from keylessd.spiffe_names import ENDPOINT_VARIABLE, agent_socket, is_spiffe_id
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from keylessd.clock import Clock
     from keylessd.held_settings import HeldSettings
     from keylessd.identity.held.source import Parts
+    from keylessd.identity.token import IdentityToken
 
 # An agent answers in milliseconds; one that has to ask its server first takes a round trip.
 DEADLINE_SECONDS: Final = 10.0
@@ -48,6 +52,12 @@ _HEADERS: Final = {
     "workload.spiffe.io": "true",
     "grpc-accept-encoding": "identity",
 }
+_GIVER: Final = Giver(
+    name="the SPIFFE agent",
+    hint=None,
+    hints=MappingProxyType({}),
+    audience_hint="the agent gives what is asked for; this is a fault there",
+)
 # gRPC status -> (its name, whether the same request may succeed later, what to do).
 _STATUS: Final[Mapping[int, tuple[str, bool, str | None]]] = MappingProxyType(
     {
@@ -74,10 +84,11 @@ _STATUS: Final[Mapping[int, tuple[str, bool, str | None]]] = MappingProxyType(
 class SpiffeSource:
     """The identity that the agent on this machine gives to the daemon."""
 
-    def __init__(self, settings: HeldSettings, environ: Mapping[str, str]) -> None:
+    def __init__(self, settings: HeldSettings, environ: Mapping[str, str], *, clock: Clock) -> None:
         assert isinstance(settings.source, Spiffe)  # noqa: S101  # the registry pairs them
         self._name = settings.name
         self._audience = settings.audience
+        self._clock = clock
         self._wanted = settings.source
         self._endpoint = settings.source.socket or environ.get(ENDPOINT_VARIABLE, "")
 
@@ -92,13 +103,14 @@ class SpiffeSource:
         Raises:
             IdentityError: ``identity_unavailable``: there is no agent, no such SVID, or none that
                 a CA could take.
+            TokenError: ``token_audience`` or ``token_expired``.
         """
         wanted = self._wanted
         svids = await WorkloadApi(self._socket()).fetch(
             [self._audience], spiffe_id=wanted.spiffe_id
         )
         svid = choose(svids, spiffe_id=wanted.spiffe_id, hint=wanted.hint)
-        return read_svid(svid, audience=self._audience)
+        return read_svid(svid, audience=self._audience, now=self._clock.now())
 
     def _socket(self) -> str:
         try:
@@ -114,7 +126,7 @@ class SpiffeSource:
 
 def make(settings: HeldSettings, parts: Parts) -> SpiffeSource:
     """Return the source of a ``kind = "spiffe"``."""
-    return SpiffeSource(settings, parts.environ)
+    return SpiffeSource(settings, parts.environ, clock=parts.clock)
 
 
 class WorkloadApi:
@@ -268,34 +280,30 @@ def choose(
     )
 
 
-def read_svid(svid: JwtSvid, *, audience: str) -> IdentityToken:
+def read_svid(svid: JwtSvid, *, audience: str, now: datetime) -> IdentityToken:
     """Return the token of an SVID, which nobody has verified, as one to sign with.
+
+    Args:
+        svid: As the agent gave it.
+        audience: For whom it was asked.
+        now: Wall clock, UTC.
 
     Raises:
         IdentityError: ``identity_unavailable``: it is no token that a CA could take, or not what
             the agent said it is. It never quotes the token.
+        TokenError: ``token_audience`` or ``token_expired``.
     """
-
-    def unusable(what: str, hint: str | None = None) -> IdentityError:
-        return IdentityError(
-            "identity_unavailable",
-            f"the SVID of {printable(svid.spiffe_id)!r} cannot be used: {what}",
-            hint=hint,
-        )
-
     if not is_spiffe_id(svid.spiffe_id):
-        raise unusable("that is not a SPIFFE ID")
+        raise unavailable(_GIVER, f"{printable(svid.spiffe_id)!r} is not a SPIFFE ID")
     try:
-        token = parse_token(Secret(svid.token))
-    except TokenError as exc:
-        hint = None
-        if "claim iss" in exc.message:
-            hint = "set jwt_issuer in the configuration of the SPIRE server"
-        raise unusable(exc.message, hint) from None
+        token = received(Secret(svid.token), _GIVER, audience=audience, now=now)
+    except IdentityError as exc:
+        if "claim iss" not in exc.message:
+            raise
+        hint = "set jwt_issuer in the configuration of the SPIRE server"
+        raise unavailable(_GIVER, f"{svid.spiffe_id!r} has one without iss", hint=hint) from None
     if token.subject != svid.spiffe_id:
-        raise unusable(f"its token is for {printable(token.subject)!r}")
-    if audience not in token.audience:
-        raise unusable(f"its token is not for the audience {audience!r}")
+        raise unavailable(_GIVER, f"that of {svid.spiffe_id!r} is for {printable(token.subject)!r}")
     return token
 
 
