@@ -22,6 +22,7 @@ DEBIAN = {
     "dbus": ("dbus-daemon",),
     "gnome-keyring": ("gnome-keyring-daemon",),
     "chromium": ("chromium",),
+    "chromium-driver": ("chromedriver",),
 }
 # Folders with a package.json and its lock file -> what they install.
 NPM = {"js": "sigstore-js", "js-oidc": "oidc-provider"}
