@@ -11,6 +11,7 @@ from keyless._version import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from keyless._client import Client
+    from keyless._gather import gather
     from keyless.errors import DaemonUnreachableError, KeylessError, VerificationError
     from keyless.values import (
         AcceptedSigner,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 else:
     _HOME = {
         "Client": "keyless._client",
+        "gather": "keyless._gather",
         "DaemonUnreachableError": "keyless.errors",
         "KeylessError": "keyless.errors",
         "VerificationError": "keyless.errors",
@@ -66,4 +68,5 @@ __all__ = [
     "VerifyResult",
     "Where",
     "__version__",
+    "gather",
 ]

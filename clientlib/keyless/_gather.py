@@ -12,6 +12,7 @@ from keyless.errors import KeylessError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from keyless._identities import Ambient
 
@@ -66,6 +67,12 @@ class Found:
 
     def __repr__(self) -> str:
         return f"Found({self.source!r})"
+
+    def arguments(self) -> "dict[str, Any]":
+        """Return it as the methods of a client take it: ``client.sign(path, **arguments)``."""
+        if self.ambient is not None:
+            return {"ambient": self.ambient}
+        return {"identity_token": self.token}
 
 
 def gather(

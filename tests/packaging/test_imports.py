@@ -43,6 +43,9 @@ TALKING = COMMAND | {
     "keyless.wire._schema", "keyless.wire._state",
 }  # fmt: skip
 
+# Those that need an identity look for one.
+ASKING = TALKING | {"keyless._gather"}
+
 # -S: `site` runs what the .pth files of an environment say, and those import as they like.
 PROGRAM = """
 import sys
@@ -117,21 +120,21 @@ LIGHT = {
     "help-of-a-command": (["help", "sandbox"], COMMAND | {"keyless.cli._sandbox"}),
     "status": (["status"], TALKING | {"keyless.cli._status", "keyless.cli._text"}),
     "status-json": (["status", "--json"], TALKING | {"keyless.cli._status", "keyless.cli._text"}),
-    "sign-json": (["sign", "--json", "f"], TALKING | {"keyless.cli._sign"}),
-    "whoami": (["whoami"], TALKING | {"keyless.cli._status", "keyless.cli._text"}),
+    "sign-json": (["sign", "--json", "f"], ASKING | {"keyless.cli._sign"}),
+    "whoami": (["whoami"], ASKING | {"keyless.cli._status", "keyless.cli._text"}),
     "trust": (
         ["trust"],
         TALKING | {"keyless.cli._trust", "keyless.cli._status", "keyless.cli._text"},
     ),
-    "sign": (["sign", "f"], TALKING | {"keyless.cli._sign"}),
+    "sign": (["sign", "f"], ASKING | {"keyless.cli._sign"}),
     "sign-a-digest": (
         ["sign", "--bundle", "b", "sha256:" + "ab" * 32],
-        TALKING | {"keyless.cli._sign"},
+        ASKING | {"keyless.cli._sign"},
     ),
-    "sign-with-files": (["sign", "--trusted-root", "root", "f"], TALKING | {"keyless.cli._sign"}),
+    "sign-with-files": (["sign", "--trusted-root", "root", "f"], ASKING | {"keyless.cli._sign"}),
     "sign-a-batch": (
         ["sign", "--batch", "--bundle", "b", "f", "key"],
-        TALKING | {"keyless.cli._sign"},
+        ASKING | {"keyless.cli._sign"},
     ),
     "verify": (["verify", "--key", "key", "f"], TALKING | {"keyless.cli._verify"}),
     "verify-an-identity": (
@@ -140,7 +143,7 @@ LIGHT = {
     ),
     "attest": (
         ["attest", "--predicate", "predicate", "--type", "spdx", "f"],
-        TALKING | {"keyless.cli._attest"},
+        ASKING | {"keyless.cli._attest"},
     ),
 }
 

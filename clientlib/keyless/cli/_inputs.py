@@ -9,7 +9,9 @@ from keyless.errors import KeylessError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
+    from keyless._identities import Ambient
     from keyless.values import Where
 
 MAX_TOKEN = 65_536  # bytes; the daemon's own bound on a token
@@ -26,6 +28,16 @@ WHERE = (
     Option("--rekor-url", "URL", "transparency log to use in place of the instance's"),
     Option("--oidc-issuer", "URL", "issuer to log in with in place of the instance's"),
     Option("--timestamp-server-url", "URL", "timestamp authority in place of the instance's"),
+)
+
+IDENTITY = (
+    Option("--identity-token", "TOKEN", "OIDC token to sign as: the token, a file, or -"),
+    Option("--identity", "WHO", "whom to sign as, of those that the daemon has: `keyless whoami`"),
+    Option(
+        "--identity-source --oidc-provider",
+        "NAME",
+        "where else a token comes from: auto (default), none, github, ...",
+    ),
 )
 
 COMMON = (
@@ -104,28 +116,81 @@ def _document(path: "str | None", what: str) -> "bytes | None":
     return None if path is None else read_file(path, what=what)
 
 
-def identity_token(given: "str | None", environ: "Mapping[str, str]") -> "str | None":
-    """Return the identity token to send, or None to use the daemon's own session.
+class Whose:
+    """Whose identity a command is about, as the command line and the environment say.
 
-    Taken from ``--identity-token`` (the token itself, a file's path, or ``-``), else from
-    ``SIGSTORE_ID_TOKEN``, else from ``SIGSTORE_IDENTITY_TOKEN``.
+    Attributes:
+        identity_token: A token, or None.
+        identity: Who is meant of those that the daemon has, or None.
+        ambient: What the environment grants, or None.
+        source: Where token or grant came from, or None if there is neither.
+    """
+
+    __slots__ = ("ambient", "identity", "identity_token", "source")
+
+    def __init__(
+        self,
+        *,
+        identity_token: "str | None" = None,
+        identity: "str | None" = None,
+        ambient: "Ambient | None" = None,
+        source: "str | None" = None,
+    ) -> None:
+        self.identity_token = identity_token
+        self.identity = identity
+        self.ambient = ambient
+        self.source = source
+
+    def arguments(self) -> "dict[str, Any]":
+        """Return it as the methods of a client take it."""
+        return {
+            "identity_token": self.identity_token,
+            "identity": self.identity,
+            "ambient": self.ambient,
+        }
+
+
+def whose_of(options: Options, environ: "Mapping[str, str]") -> Whose:
+    """Return whose identity a command is about.
+
+    ``--identity-token`` (the token itself, a file's path, or ``-``) goes first. Else it is what
+    the environment has: what ``--identity-source`` or ``KEYLESS_IDENTITY_SOURCE`` says of that,
+    or the first that is there. Whoever names somebody with ``--identity`` means one of those
+    that the daemon has, and the environment is not looked at unless that was asked for too.
 
     Raises:
-        KeylessError: ``file_error``, or ``token_malformed`` for an empty one.
+        KeylessError: ``usage``, ``file_error``, ``token_malformed``, ``identity_unavailable``.
     """
-    source = "--identity-token"
+    given, identity = options.text("identity_token"), options.text("identity")
+    source = options.text("identity_source")
     if given is not None:
-        token = given.strip() if _looks_like_token(given) else _token_file(given)
-    else:
-        for source in ("SIGSTORE_ID_TOKEN", "SIGSTORE_IDENTITY_TOKEN"):
-            token = environ.get(source, "").strip()
-            if token:
-                break
-        else:
-            return None
+        if source is not None:
+            raise KeylessError("usage", "--identity-token and --identity-source exclude each other")
+        return Whose(
+            identity_token=_given_token(given), identity=identity, source="--identity-token"
+        )
+    if source is None:
+        if identity is not None:
+            return Whose(identity=identity)
+        source = environ.get("KEYLESS_IDENTITY_SOURCE", "").strip() or "auto"
+    from keyless._gather import gather
+
+    found = gather(environ, source)
+    if found is None:
+        return Whose(identity=identity)
+    return Whose(
+        identity_token=found.token,
+        identity=identity,
+        ambient=found.ambient,
+        source=found.source,
+    )
+
+
+def _given_token(given: str) -> str:
+    token = given.strip() if _looks_like_token(given) else _token_file(given)
     if not token or not token.isascii():
         problem = "holds no token" if token else "is empty"
-        raise KeylessError("token_malformed", f"{source} {problem}")
+        raise KeylessError("token_malformed", f"--identity-token {problem}")
     return token
 
 

@@ -55,7 +55,9 @@ def exit_code(error: "KeylessError") -> int:
     code = _EXIT.get(error.code)
     if code is not None:
         return code
-    return TRY_LATER if error.retryable else REFUSED
+    if error.retryable:
+        return TRY_LATER
+    return NO_IDENTITY if error.code == "identity_unavailable" else REFUSED
 
 
 def shown(text: str) -> str:

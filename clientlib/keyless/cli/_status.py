@@ -3,7 +3,7 @@
 import os
 import time
 
-from keyless.cli._inputs import WHERE, identity_token, where_of
+from keyless.cli._inputs import IDENTITY, WHERE, where_of, whose_of
 from keyless.cli._options import Option, Options, UsageError
 from keyless.cli._output import NO_IDENTITY, OK, err, json_line, out, shown
 from keyless.cli._session import client_of, read_options
@@ -23,8 +23,7 @@ def run(command: str, argv: "list[str]") -> int:
     """Ask the daemon and print its answer; return the exit code."""
     groups: tuple[tuple[str, tuple[Option, ...]], ...] = ()
     if command == "whoami":
-        token = Option("--identity-token", "TOKEN", "say it of this token: itself, a file, or -")
-        groups = (("identity", (token,)), ("where", WHERE))
+        groups = (("identity", IDENTITY), ("where", WHERE))
     options = read_options(command, argv, "", _ABOUT[command], groups)
     if options is None:
         return OK
@@ -82,12 +81,12 @@ def instance_line(state: "InstanceState", now: int) -> str:
 
 
 def _whoami(options: Options) -> int:
+    whose = whose_of(options, os.environ)
     with client_of(options) as client:
-        found = client.whoami(
-            where=where_of(options, os.environ),
-            identity_token=identity_token(options.text("identity_token"), os.environ),
-        )
+        found = client.whoami(where=where_of(options, os.environ), **whose.arguments())
     for identity in found:
+        if identity.source == "request" and whose.source is not None:
+            identity.source = whose.source  # what the daemon cannot know
         if options.flag("json"):
             json_line(identity.as_dict())
         else:
