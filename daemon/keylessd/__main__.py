@@ -16,7 +16,6 @@ import argparse
 import os
 import stat
 import sys
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,8 @@ from keylessd.locations import Locations, NoLocationError
 from keylessd.settings import LOG_LEVELS, Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from keylessd.server.listen import Listening
     from keylessd.server.systemd import Inherited
 

@@ -10,15 +10,17 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from keylessd.held_settings import HeldSettings, read_held
 from keylessd.toml_lines import key_lines
 from keylessd.toml_table import SettingsError, Table, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 __all__ = [
     "AmbientSettings",
@@ -26,6 +28,7 @@ __all__ = [
     "HttpSettings",
     "InstanceSettings",
     "Limits",
+    "SessionSettings",
     "Settings",
     "SettingsError",
     "Timeouts",
@@ -43,6 +46,7 @@ BUILTIN_INSTANCES: Final = ("public", "staging", "sandbox")
 BUILTIN_WITH_TARGETS: Final = ("public", "staging")
 MAX_FILE: Final = 1 << 20  # bytes; a hand-written file is a thousandth of this
 
+MAX_SESSION: Final = 30 * 24 * 3600.0  # seconds
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _INSTANCE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -109,6 +113,14 @@ class AmbientSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """How long a login may last, in seconds, whatever its issuer allows."""
+
+    lifetime: float = 12 * 3600.0  # from the login on: a working day
+    idle: float = 4 * 3600.0  # without use
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceSettings:
     """One ``[instance.NAME]`` table, in one of three shapes.
 
@@ -150,6 +162,7 @@ class Settings:
     timeouts: Timeouts = field(default_factory=Timeouts)
     http: HttpSettings = field(default_factory=HttpSettings)
     ambient: AmbientSettings = field(default_factory=AmbientSettings)
+    sessions: SessionSettings = field(default_factory=SessionSettings)
     instances: Mapping[str, InstanceSettings] = field(default_factory=lambda: MappingProxyType({}))
     # In the order of the text: of those a user may use, the first is taken if none is named.
     identities: Mapping[str, HeldSettings] = field(default_factory=lambda: MappingProxyType({}))
@@ -220,6 +233,7 @@ def parse_settings(text: str, *, file: str = "settings") -> Settings:
         timeouts=_timeouts(root.table("timeouts")),
         http=_http(root.table("http")),
         ambient=_ambient(root.table("ambient")),
+        sessions=_sessions(root.table("sessions")),
         instances=_instances(root.table("instance")),
         identities=read_held(identities := root.table("identity")),
     )
@@ -285,6 +299,16 @@ def _ambient(table: Table) -> AmbientSettings:
     )
     table.finish()
     return ambient
+
+
+def _sessions(table: Table) -> SessionSettings:
+    default = SessionSettings()
+    sessions = SessionSettings(
+        lifetime=table.seconds("lifetime", default.lifetime, MAX_SESSION),
+        idle=table.seconds("idle", default.idle, MAX_SESSION),
+    )
+    table.finish()
+    return sessions
 
 
 def _instances(tables: Table) -> Mapping[str, InstanceSettings]:

@@ -8,8 +8,10 @@ its answer means nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KeyPath = tuple[str, ...]
 

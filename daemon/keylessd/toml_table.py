@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from keylessd.errors import InvalidInputError
 from keylessd.toml_lines import line_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 SHORTEST: Final = 0.001  # seconds
 LONGEST: Final = 3600.0  # seconds
@@ -158,15 +160,15 @@ class Table:
             raise self.error(key, f"{value} is not from {low} to {high}")
         return value
 
-    def seconds(self, key: str, default: float) -> float:
+    def seconds(self, key: str, default: float, longest: float = LONGEST) -> float:
         """Return a number of seconds, whole or not."""
         value = self._take(key)
         if value is None:
             return default
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise self._type_error(key, "a number of seconds", value)
-        if not SHORTEST <= value <= LONGEST:  # also refuses nan
-            raise self.error(key, f"{value} is not from {SHORTEST} to {LONGEST:.0f} seconds")
+        if not SHORTEST <= value <= longest:  # also refuses nan
+            raise self.error(key, f"{value} is not from {SHORTEST} to {longest:.0f} seconds")
         return float(value)
 
     def path(self, key: str) -> Path | None:

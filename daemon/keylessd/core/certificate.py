@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -16,6 +15,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from keylessd.core import asn1
 from keylessd.core.keys import PublicKey, supported_key
 from keylessd.errors import InvalidInputError, VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 MAX_CERTIFICATE_BYTES = 64 << 10  # Fulcio's have 1 to 3 KiB
 _PARSED_CERTIFICATES = 256  # kept parsed; each holds a few KiB

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from keylessd.errors import VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HASH_BYTES = 32
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -15,6 +15,9 @@ from keylessd.core.keys import BadSignatureError, PublicKey, spki
 from keylessd.core.log_signature import verify_shared_signature
 from keylessd.core.strict_json import StrictJsonError, decode_base64
 from keylessd.errors import VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_NOTE_BYTES = 1 << 20  # bytes; a checkpoint with ten witnesses has 2 KiB
 MAX_SIGNATURES = 100

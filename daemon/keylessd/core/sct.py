@@ -6,7 +6,6 @@ Decides nothing about the certificate itself: the path it gets was verified by t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -21,6 +20,8 @@ from keylessd.core.log_signature import verify_shared_signature
 from keylessd.errors import VerificationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from keylessd.core.trusted_root import TransparencyLog
 
 SCT_LIST_OID = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
 
 T = TypeVar("T")
 
@@ -17,6 +19,7 @@ LIMITS: Mapping[str, int] = {
     "hash": 2,
     "disk": 2,  # small local files
     "keyring": 1,  # D-Bus; one, so that what is written later is what stays
+    "passphrase": 1,  # slow and large on purpose: one guess at a time
     "tuf": 4,  # waits for the network: one per instance, so that a dead mirror blocks no other
 }
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,8 @@ from keylessd.errors import IdentityError
 from keylessd.services.urls import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jwt.types import Options
 
     from keylessd.identity.token import IdentityToken

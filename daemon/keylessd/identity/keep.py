@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from keylessd.errors import DaemonError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from keylessd.secret import Secret
 
 

@@ -6,11 +6,9 @@ and used on for a while when the provider cannot be reached.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from keylessd.core.strict_json import JsonValue
 from keylessd.errors import DaemonError, IdentityError, TokenError
 from keylessd.flow.singleflight import SingleFlight
 from keylessd.identity.id_token import (
@@ -29,11 +27,12 @@ from keylessd.services.reply import json_object
 from keylessd.services.urls import printable, shown_url
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     import trio
 
     from keylessd.clock import Clock
+    from keylessd.core.strict_json import JsonValue
     from keylessd.secret import Secret
     from keylessd.services.http import HttpClient
 

@@ -50,6 +50,8 @@ class IdentityRequest:
         issuer: The OIDC issuer that is in force: what the request states, else what is known of
             the instance, else None.
         groups: All groups of the user that are known, for what policy gives to groups.
+        must_live: Whether the token itself is needed. Else a session may return one that has
+            ended, as long as a certificate that was issued for it still serves.
     """
 
     owner_uid: int
@@ -59,6 +61,7 @@ class IdentityRequest:
     identity: str | None = None
     issuer: str | None = None
     groups: frozenset[int] = frozenset()
+    must_live: bool = True
 
 
 class IdentitySource(Protocol):

@@ -10,7 +10,6 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -20,6 +19,8 @@ from keylessd.core.strict_json import JsonValue, StrictJsonError, loads
 from keylessd.errors import TokenError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from keylessd.secret import Secret
 
 DEFAULT_AUDIENCE = "sigstore"

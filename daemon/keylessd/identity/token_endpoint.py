@@ -6,9 +6,7 @@ RFC 6749 (codes, refresh, client credentials), 7636 (proof key), 8628 (devices),
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -19,6 +17,9 @@ from keylessd.secret import Secret
 from keylessd.services.reply import date_of, json_object
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
     from keylessd.clock import Clock
     from keylessd.core.strict_json import JsonValue
     from keylessd.services.http import HttpClient, HttpReply

@@ -7,7 +7,6 @@ RFC 6749, 5.2, RFC 8628, 3.5, and the dialect of Dex, which answers a dead refre
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,8 @@ from keylessd.services.http import retry_after
 from keylessd.services.urls import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from keylessd.services.http import HttpReply
 
 MAX_REPLY = 64 << 10  # bytes

@@ -5,13 +5,16 @@ A request waits here before it has a certificate, so that none grows old in the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 import trio
 
 from keylessd.errors import BusyError, RateLimitedError
 from keylessd.services.urls import shown_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 # A log that integrates once per second still gets a full batch of what waits for it.
 MAX_ACTIVE = 256

@@ -16,7 +16,6 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import trio
@@ -25,6 +24,7 @@ from keylessd.errors import DaemonError
 from keylessd.log import EventLog
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from keylessd.clock import Clock

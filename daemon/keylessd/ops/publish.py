@@ -6,7 +6,6 @@ So all of this runs under the caller's shield, with a deadline.
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from keylessd.services import rekor_v1, rekor_v2, tsa
 from keylessd.services.urls import shown_url
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Awaitable, Callable
 
     from keylessd.clock import Clock

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,9 @@ from keylessd.errors import (
     InvalidInputError,
     RateLimitedError,
     ShuttingDownError,
+    TokenError,
 )
 from keylessd.flow.singleflight import CallAbandonedError
-from keylessd.identity.source import IdentityRequest
 from keylessd.keys.issue import IssueRequest
 from keylessd.keys.ring import SlotRequest
 from keylessd.ops.content import LARGE_STATEMENT, Artifact, attestation_of
@@ -35,10 +34,12 @@ from keylessd.ops.upstream import plan_services
 from keylessd.services.urls import shown_url
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from keylessd.clock import Clock
     from keylessd.core.statement import Subject
     from keylessd.flow.threads import Threads
-    from keylessd.identity.source import IdentitySource
+    from keylessd.identity.source import IdentityRequest, IdentitySource
     from keylessd.identity.token import IdentityToken
     from keylessd.keys.issue import CertificateIssuer
     from keylessd.keys.ring import KeyRing, Reuse
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from keylessd.ops.admission import Admission
     from keylessd.ops.content import Content
     from keylessd.ops.idempotency import Idempotency
+    from keylessd.ops.identity import Instances
     from keylessd.ops.ledger import Ledger, Value
     from keylessd.ops.owner import Owner
     from keylessd.ops.publish import Published, Publisher
@@ -74,6 +76,7 @@ class SignOps:
         *,
         material: Callable[[Where], Awaitable[TrustMaterial]],
         source: IdentitySource,
+        instances: Instances,
         issuer: CertificateIssuer,
         ring: KeyRing,
         publisher: Publisher,
@@ -89,6 +92,7 @@ class SignOps:
         Args:
             material: Returns trust root and services of a request's choice.
             source: Gives identity tokens.
+            instances: Knows what a request's choice is called.
             issuer: Checks tokens by the CA's rules.
             ring: Gives key slots.
             publisher: Carries a signature through.
@@ -102,6 +106,7 @@ class SignOps:
         self._threads = threads
         self._material = material
         self._source = source
+        self._instances = instances
         self._issuer = issuer
         self._ring = ring
         self._publisher = publisher
@@ -169,15 +174,23 @@ class SignOps:
         reuse = self._reuse_of(request.reuse)
         # First, since it needs nobody else: who has no identity is told so at once, also while
         # the trust root cannot be had.
-        token = await self._source.token(
-            IdentityRequest(request.owner.uid, request.where.instance, request.token)
-        )
+        asked = await self._instances.identity_request(request, must_live=reuse == "never")
+        token = await self._source.token(asked)
         material = await self._material(request.where)
 
         async def work() -> SignResult:
             try:
                 return await self._admitted(
-                    _Job(request.owner, content, request.where, material, token, reuse, progress)
+                    _Job(
+                        request.owner,
+                        content,
+                        request.where,
+                        material,
+                        asked,
+                        token,
+                        reuse,
+                        progress,
+                    )
                 )
             except CallAbandonedError as exc:
                 raise ShuttingDownError("the daemon is stopping") from exc
@@ -207,7 +220,7 @@ class SignOps:
         if job.reuse == "never" or not self._ring.holds(_slot_request(job, plan), margin=margin):
             # Only a certificate still to be issued asks what the token is worth now: a batch that
             # outlives its token goes on with the certificate that the token has earned.
-            await self._issuer.check_token(plan.ca.url, job.token)
+            job = await self._with_live_token(job, plan)
         log_url = plan.logs.services[0].url
         async with self._admission.enter(log_url):
             # A certificate is taken only now, so that it does not grow old in the queue.
@@ -222,6 +235,20 @@ class SignOps:
                 raise
             self._ledger.outcome(attempt, report.success())
             return result
+
+    async def _with_live_token(self, job: _Job, plan: Plan) -> _Job:
+        """Return the job with a token that the CA will take, as far as that can be told."""
+        try:
+            await self._issuer.check_token(plan.ca.url, job.token)
+        except TokenError as exc:
+            if exc.code != "token_expired" or job.asked.must_live:
+                raise
+            # A session's token may have ended while its certificate served. The source knows
+            # whether there can be another; what the request brought ends the same way again.
+            asked = replace(job.asked, must_live=True)
+            job = replace(job, asked=asked, token=await self._source.token(asked))
+            await self._issuer.check_token(plan.ca.url, job.token)
+        return job
 
     async def _signed(self, job: _Job, plan: Plan, report: _Report) -> SignResult:
         slot, reused = await self._slot(job, plan)
@@ -273,6 +300,7 @@ class _Job:
     content: Content
     where: Where
     material: TrustMaterial
+    asked: IdentityRequest
     token: IdentityToken
     reuse: Reuse
     progress: Progress

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from keylessd.errors import InvalidInputError
 from keylessd.policy.expect import AnySigner, ExpectedSigner
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from keylessd.core.digests import Digest, HashAlgorithm
     from keylessd.core.verify import SignerPolicy
     from keylessd.flow.threads import Threads

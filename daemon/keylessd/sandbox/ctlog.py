@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -18,6 +17,8 @@ from keylessd.sandbox.store import LogStore, NewRecord
 from keylessd.sandbox.tree import MerkleTree
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from keylessd.clock import Clock
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,6 +18,8 @@ from keylessd.sandbox.ca import Principal, other_name
 from keylessd.sandbox.vault import SandboxError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from keylessd.sandbox.oidc import JsonValue
 
 # What ``*`` in the URL of a meta-issuer stands for.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # The services, in the order of their ports.
 SERVICES = ("oidc", "fulcio", "ctlog", "rekor-v1", "rekor-v2", "tsa", "tuf")

@@ -7,7 +7,6 @@ they are. Members that a kind does not have are ignored, as the real server does
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,7 +37,7 @@ from keylessd.core.strict_json import (
 from keylessd.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 VERSION = "0.0.1"
 ENVELOPE_MAX = 16 << 20  # bytes

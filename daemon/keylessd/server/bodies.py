@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from keyless.wire import printable
@@ -21,6 +20,8 @@ from keylessd.secret import Secret
 from keylessd.trust.where import Urls, Where
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from keylessd.ops.sign import SignResult
     from keylessd.server.files import FileCache
 

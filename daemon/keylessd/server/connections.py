@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -29,6 +30,7 @@ BRIEF_SECONDS: Final = 1.0
 PeerAnswer = Callable[[Peer, Request, Progress], Awaitable[Reply | Failure]]
 
 _log = EventLog(__name__)
+_numbers = itertools.count(1)
 
 
 def _farewell(code: str, message: str, *, retryable: bool) -> bytes:
@@ -249,4 +251,5 @@ def _peer(connection: socket.socket, who: Credentials) -> Peer:
         pid=who.pid or None,
         groups=facts.groups,
         started=facts.started,
+        connection=next(_numbers),
     )

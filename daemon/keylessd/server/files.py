@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from keylessd.errors import InvalidInputError, UnknownFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_FILES: Final = 256
 

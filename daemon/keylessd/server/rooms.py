@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from keyless._version import __version__
 from keylessd.clock import SystemClock
 from keylessd.errors import ShuttingDownError
 from keylessd.flow.threads import Threads
+from keylessd.identity.session_facts import Caps
 from keylessd.ops import house
 from keylessd.server.files import FileCache
 from keylessd.server.handlers import Handlers
@@ -22,6 +22,8 @@ from keylessd.trust.current import Trust
 from keylessd.trust.instances import configured
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
     from keylessd.ops.house import House
     from keylessd.server.app import Daemon
     from keylessd.server.dispatch import Handler
@@ -144,6 +146,7 @@ class HouseRooms:
         # From here on nothing fails.
         self._http.allow_cleartext(settings.http.cleartext_hosts)
         self._house.ledger.on_failure = settings.ledger_failure
+        self._house.sessions.caps = _caps(settings)
         self._files.resize(settings.limits.file_cache_mib * MIB)
 
     def cut(self) -> int:
@@ -153,6 +156,10 @@ class HouseRooms:
     def drop_keys(self) -> int:
         """Forget all signing keys."""
         return self._house.ring.drop_all()
+
+
+def _caps(settings: Settings) -> Caps:
+    return Caps(lifetime=settings.sessions.lifetime, idle=settings.sessions.idle)
 
 
 def _trust_settings(settings: Settings) -> tuple[object, ...]:
@@ -211,6 +218,7 @@ async def open_rooms(settings: Settings) -> AsyncGenerator[HouseRooms]:
                     ledger_path=state_dir / LEDGER,
                     reuse=settings.reuse,
                     ledger_failure=settings.ledger_failure,
+                    caps=_caps(settings),
                 )
                 files = FileCache(settings.limits.file_cache_mib * MIB)
                 yield HouseRooms(

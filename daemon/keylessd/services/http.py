@@ -7,14 +7,13 @@ nothing). What leaves here towards people has no user name, password or query of
 
 from __future__ import annotations
 
-import random
 import ssl
-from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import httpx
 import trio
@@ -31,6 +30,10 @@ from keylessd.services.pieces import CLOSE_SECONDS, Pieces
 from keylessd.services.pool import ON_LINK, DirectClient, PooledTransport
 from keylessd.services.proxied import DIRECT, Proxied
 from keylessd.services.urls import Target, check_url, printable, upstream_message
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
 
 # Connections in all. A full house signs 256 things at once, and each asks a log and a timestamp
 # authority side by side; what remains is for certificates and trust roots.

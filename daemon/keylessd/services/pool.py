@@ -11,15 +11,18 @@ from __future__ import annotations
 import select
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 import h11
 import httpx
 import trio
 
 from keylessd.services.urls import is_link_local
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from types import TracebackType
 
 READ_SIZE = 65536  # bytes
 DEFAULT_PORTS = {"http": 80, "https": 443}

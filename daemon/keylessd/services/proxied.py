@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -10,6 +10,9 @@ from keylessd.services.urls import is_loopback
 
 # Extension of a request that only this machine can make.
 DIRECT = "keyless.direct"
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
 class Proxied(httpx.AsyncBaseTransport):

@@ -6,7 +6,6 @@ Owns the sources of all instances and their background renewal. How a TUF refres
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from keylessd.trust.tuf_source import TufSource
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Mapping
     from pathlib import Path
 
     from keylessd.clock import Clock

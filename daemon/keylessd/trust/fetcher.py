@@ -5,7 +5,7 @@ Imports python-tuf's client, which is slow: import this in a worker thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import httpx
 import trio
@@ -17,6 +17,9 @@ from tuf.ngclient.fetcher import FetcherInterface
 from keylessd.errors import InvalidInputError
 from keylessd.services.urls import printable, shown_url
 from keylessd.trust.downloads import OK, Downloads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class HttpxFetcher(FetcherInterface):

@@ -13,15 +13,18 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
 from keylessd.errors import TrustUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
 
 FORMAT = 1
 PRIVATE = 0o700
