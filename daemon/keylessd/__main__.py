@@ -18,6 +18,7 @@ import stat
 import sys
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -179,7 +180,7 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
             settings=settings,
             load_settings=load,
             listening=listening,
-            open_rooms=rooms.open_rooms,
+            open_rooms=partial(rooms.open_rooms, environ=environ.copy()),
             notifier=notifier,
             watchdog_seconds=patience,
             on_ready=lambda: ready.ready(listening[0].path),

@@ -12,6 +12,7 @@ from keyless._version import __version__
 from keylessd.clock import SystemClock
 from keylessd.errors import ShuttingDownError
 from keylessd.flow.threads import Threads
+from keylessd.identity.keep_secret_service import open_keep
 from keylessd.identity.session_facts import Caps
 from keylessd.ops import house
 from keylessd.server.files import FileCache
@@ -24,6 +25,7 @@ from keylessd.trust.instances import configured
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
+    from keylessd.identity.keep import Keep
     from keylessd.ops.house import House
     from keylessd.server.app import Daemon
     from keylessd.server.dispatch import Handler
@@ -173,16 +175,26 @@ def _trust_settings(settings: Settings) -> tuple[object, ...]:
 
 
 @asynccontextmanager
-async def open_rooms(settings: Settings) -> AsyncGenerator[HouseRooms]:
+async def open_rooms(
+    settings: Settings, *, environ: Mapping[str, str]
+) -> AsyncGenerator[HouseRooms]:
     """Open client, trust and operations; close them in the reverse order.
 
+    Args:
+        settings: Those in force.
+        environ: The daemon's environment.
+
     Raises:
-        DaemonError: an instance's file cannot be read, or the ledger cannot be opened.
+        DaemonError: an instance's file cannot be read, the ledger cannot be opened, or a package
+            that the settings ask for is missing.
     """
     if settings.cache_dir is None or settings.state_dir is None:
         raise ValueError("cache_dir and state_dir must be known here")
     cache_dir, state_dir = settings.cache_dir, settings.state_dir
     clock, rng, threads = SystemClock(), random.SystemRandom(), Threads()
+    keep: Keep | None = None
+    if settings.persist == "secret-service":
+        keep = open_keep(environ, state_dir, threads)
     async with new_client(proxy=settings.http.proxy) as client:
         http = HttpClient(
             client,
@@ -219,6 +231,7 @@ async def open_rooms(settings: Settings) -> AsyncGenerator[HouseRooms]:
                     reuse=settings.reuse,
                     ledger_failure=settings.ledger_failure,
                     caps=_caps(settings),
+                    keep=keep,
                 )
                 files = FileCache(settings.limits.file_cache_mib * MIB)
                 yield HouseRooms(
