@@ -212,6 +212,29 @@ async def test_what_was_given_up_is_not_overtaken() -> None:
     assert [s.refresh_token for s in await one.load(UID)] == [Secret("rotated")]
 
 
+async def test_nobody_waits_twice_for_a_keyring_that_hangs(monkeypatch) -> None:
+    monkeypatch.setattr("keylessd.identity.keep_secret_service.DEADLINE_SECONDS", 0.01)
+    store, go_on = FakeStore(), threading.Event()
+    read = store.read
+    store.read = lambda: go_on.wait(30) and read()  # type: ignore[method-assign]
+    one = SecretServiceKeep(store, Threads(limiters={THREADS: 1}))
+    with pytest.raises(KeepError, match="did not answer within"):
+        await one.load(UID)
+    with pytest.raises(KeepError, match="does not answer"):
+        await one.save(SESSION)
+    go_on.set()
+    monkeypatch.undo()
+    with trio.fail_after(30):
+        while True:
+            try:
+                await one.save(SESSION)
+                break
+            except KeepError:
+                await trio.lowlevel.checkpoint()
+
+    assert await one.load(UID) == [SESSION]
+
+
 async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
     await event.wait()
     scope.cancel()

@@ -106,10 +106,10 @@ async def test_no_bus(tmp_path: Path) -> None:
 
 
 async def test_keyring_that_hangs(desktop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keylessd.identity.keep_secret_service.DEADLINE_SECONDS", 0.3)
     desktop.log_in()
     patient = keep(desktop)
     await patient.save(SESSION)
+    monkeypatch.setattr("keylessd.identity.keep_secret_service.DEADLINE_SECONDS", 0.3)
     desktop.halt()
     rotated = replace(SESSION, refresh_token=Secret("rotated"))
     with pytest.raises(KeepError, match="did not answer"):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 import trio
 
@@ -33,6 +33,10 @@ VERSION: Final = 1
 MAX_TEXT: Final = 256 << 10  # bytes of all sessions together
 MAX_SESSIONS: Final = 64
 MAX_FIELD: Final = 8192  # characters; refresh tokens have some hundred, some thousand at the most
+
+_LOOK: Final = "look whether it waits for you to unlock it"
+
+T = TypeVar("T")
 
 _log = log.EventLog(__name__)
 
@@ -65,6 +69,7 @@ class SecretServiceKeep:
         """
         self._store = store
         self._threads = threads
+        self._stuck: _Call[Any] | None = None
 
     async def load(self, owner_uid: int) -> list[KeptSession]:
         """Return what is kept for a user; whatever cannot be read is left out.
@@ -101,19 +106,23 @@ class SecretServiceKeep:
 
         await self._run("write", lambda: self._change(change))
 
-    async def _run(self, what: str, work: Callable[[], Any]) -> Any:  # noqa: ANN401
+    async def _run(self, what: str, work: Callable[[], T]) -> T:
+        if self._stuck is not None and self._stuck.is_running:
+            raise KeepError("the keyring does not answer", hint=_LOOK)
+        call = _Call(work)
         with trio.move_on_after(DEADLINE_SECONDS):
             try:
                 # A call that waits for a person cannot be ended. It keeps the only thread, so what
                 # is asked later comes later, however long it takes.
-                return await self._threads.run(THREADS, work, abandon_on_cancel=True)
+                return await self._threads.run(THREADS, call.run, abandon_on_cancel=True)
             except KeepError:
                 raise
             except Exception as exc:  # noqa: BLE001  # the library's errors are no closed tree
                 raise _unusable(what, exc) from None
+        # Nobody waits so long again until it is over.
+        self._stuck = call
         raise KeepError(
-            f"the keyring did not answer within {DEADLINE_SECONDS:g} seconds",
-            hint="look whether it waits for you to unlock it",
+            f"the keyring did not answer within {DEADLINE_SECONDS:g} seconds", hint=_LOOK
         )
 
     # --- in the thread ----------------------------------------------------------------------
@@ -133,6 +142,21 @@ class SecretServiceKeep:
             if len(text) > MAX_TEXT:
                 raise KeepError(f"the sessions have {len(text)} bytes; the limit is {MAX_TEXT}")
             self._store.write(text)
+
+
+class _Call(Generic[T]):
+    """Work in the thread, and whether it goes on."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self.is_running = True
+
+    def run(self) -> T:
+        """Do the work; blocks."""
+        try:
+            return self._work()
+        finally:
+            self.is_running = False
 
 
 def _unusable(what: str, exc: Exception) -> KeepError:
