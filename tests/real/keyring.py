@@ -11,7 +11,14 @@ from pathlib import Path
 
 import secretstorage
 from jeepney.io.blocking import open_dbus_connection
-from tests.real.process import LOOK, PATIENCE, NotStartedError, Program, plain_environ
+from tests.real.process import (
+    LOOK,
+    PATIENCE,
+    NotStartedError,
+    Program,
+    accepts_unix,
+    plain_environ,
+)
 from tests.real.versions import system_program
 
 PASSWORD = "login-password"
@@ -56,7 +63,7 @@ class Desktop:
             "dbus-daemon",
             [_program("dbus-daemon"), "--nofork", f"--config-file={config}"],
             log=folder / "bus.log",
-            ready=path.exists,
+            ready=accepts_unix(path),
             environ=self.environ,
         )
         self._keyring: subprocess.Popen[bytes] | None = None

@@ -15,7 +15,8 @@ import trio
 from tests.real.browser import Page
 
 from keylessd.clock import SystemClock
-from keylessd.identity.provider import Expected, Provider, Providers
+from keylessd.identity.id_token import Expected
+from keylessd.identity.provider import Provider, Providers
 from keylessd.identity.token import IdentityToken
 from keylessd.identity.token_endpoint import TokenEndpoint, TokenReply
 from keylessd.secret import Secret
@@ -106,7 +107,9 @@ class Client:
         """Return the ID token of a reply, verified."""
         assert reply.id_token is not None
         return await self.providers.verify(
-            provider, reply.id_token, Expected(CLIENT, nonce, lax, reply.access_token)
+            provider,
+            reply.id_token,
+            Expected(CLIENT, nonce=nonce, nonce_may_lack=lax, access_token=reply.access_token),
         )
 
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import httpx
 from tests.real.browser import Browser, Page
 from tests.real.process import Program, answers, free_ports, plain_environ
 from tests.real.versions import HERE, node_modules
@@ -55,3 +56,36 @@ def sign_in(url: str, *, until: str | None = None, email: str = EMAIL) -> Page:
         return browser.sign_in(url, until=until, login=email, password="any")
     finally:
         browser.close()
+
+
+def decline(url: str) -> Page:
+    """Log in, and then not agree."""
+    browser = Browser()
+    try:
+        page = browser.get(url)
+        page = browser.submit(page, page.forms[0], login=EMAIL, password="any")
+        (link,) = [link for link in page.links if link.endswith("/abort")]
+        return browser.get(link)
+    finally:
+        browser.close()
+
+
+def decline_device(url: str) -> Page:
+    """Say that the code is not of a device of one's own."""
+    browser = Browser()
+    try:
+        # The page with the code sends itself; the next one asks whether it is the device's.
+        page = browser.get(url)
+        page = browser.submit(page, page.forms[0])
+        return browser.submit(page, page.forms[0], abort="yes")
+    finally:
+        browser.close()
+
+
+def revoke(issuer: str, refresh_token: str) -> None:
+    """Take a refresh token back, as another program of the same person may."""
+    httpx.post(
+        f"{issuer}/token/revocation",
+        data={"client_id": "sigstore", "token": refresh_token},
+        trust_env=False,
+    ).raise_for_status()

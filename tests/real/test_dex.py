@@ -8,29 +8,18 @@ from functools import partial
 
 import pytest
 import trio
-from tests.real.browser import Browser, Page
+from tests.real.dex import EMAIL, MOCK_EMAIL, code_of, sign_in
 from tests.real.oauth import CLIENT, Login, challenge_of, open_client
 from tests.real.process import free_ports
-from tests.real.services import EMAIL, HOST, PASSWORD, Maker
+from tests.real.services import HOST, Maker
 
 from keylessd.errors import ServiceUnavailableError
-from keylessd.identity.token_endpoint import GrantError, TokenEndpoint, Verdict, begin_device
+from keylessd.identity.token_endpoint import TokenEndpoint, begin_device
+from keylessd.identity.token_refusal import GrantError, Verdict
 from keylessd.secret import Secret
 
-MOCK_EMAIL = "kilgore@kilgore.trout"  # of the connector that lets everybody in
 OOB = "urn:ietf:wg:oauth:2.0:oob"
 CLAIMED = "Refresh token is invalid or has already been claimed by another client."
-
-
-def sign_in(url: str, *, until: str | None = None, connector: str = "local") -> Page:
-    """Choose a connector where there is a choice, and log in."""
-    browser = Browser()
-    try:
-        return browser.sign_in(
-            url, until=until, link=f"/auth/{connector}", login=EMAIL, password=PASSWORD
-        )
-    finally:
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -95,18 +84,11 @@ async def test_code_out_of_band(stack) -> None:
         login = Login(provider, redirect=OOB)
         page = await trio.to_thread.run_sync(sign_in, login.url())
         reply = await client.endpoint(provider).redeem_code(
-            Secret(_code_of(page)), verifier=Secret(login.verifier), redirect_uri=OOB
+            Secret(code_of(page)), verifier=Secret(login.verifier), redirect_uri=OOB
         )
         token = await client.verified(provider, reply, nonce=login.nonce)
 
     assert token.email == EMAIL
-
-
-def _code_of(page: Page) -> str:
-    """Return the code that Dex shows on its page, in a field to be copied."""
-    head, found, rest = page.text.partition('value="')
-    assert found, head
-    return rest.partition('"')[0]
 
 
 # --- devices -----------------------------------------------------------------------------------

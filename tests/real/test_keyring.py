@@ -114,11 +114,12 @@ async def test_keyring_that_hangs(desktop, monkeypatch: pytest.MonkeyPatch) -> N
     rotated = replace(SESSION, refresh_token=Secret("rotated"))
     with pytest.raises(KeepError, match="did not answer"):
         await patient.save(rotated)
-    # The next one waits for the first to end, and is given up as well.
-    with pytest.raises(KeepError, match="did not answer"):
+    # The next one does not wait as long again.
+    with pytest.raises(KeepError, match="does not answer"):
         await patient.load(1000)
     desktop.go_on()
-
     monkeypatch.undo()
-    # It was given up and not undone.
-    assert await patient.load(1000) == [rotated]
+    # It was given up and not undone. Another daemon finds it as soon as it is there.
+    with trio.fail_after(30):
+        while await keep(desktop).load(1000) != [rotated]:  # noqa: ASYNC110
+            await trio.sleep(0.05)

@@ -8,10 +8,11 @@ from functools import partial
 import pytest
 import trio
 from tests.real.oauth import CLIENT, Login, challenge_of, open_client
-from tests.real.oidc import EMAIL, UNVERIFIED, sign_in
+from tests.real.oidc import EMAIL, UNVERIFIED, decline_device, sign_in
 
-from keylessd.identity.provider import Expected, IdTokenInvalidError
-from keylessd.identity.token_endpoint import GrantError, Verdict, begin_device, revoke
+from keylessd.identity.id_token import Expected, IdTokenInvalidError
+from keylessd.identity.token_endpoint import begin_device, revoke
+from keylessd.identity.token_refusal import GrantError, Verdict
 from keylessd.secret import Secret
 
 
@@ -76,7 +77,7 @@ async def test_another_nonce_is_noticed(oidc_provider) -> None:
         reply = await client.log_in(provider, sign_in)
         assert reply.id_token is not None
         with pytest.raises(IdTokenInvalidError, match="nonce"):
-            await client.providers.verify(provider, reply.id_token, Expected(CLIENT, "other"))
+            await client.providers.verify(provider, reply.id_token, Expected(CLIENT, nonce="other"))
         with pytest.raises(IdTokenInvalidError, match="is for 'sigstore'"):
             await client.providers.verify(provider, reply.id_token, Expected("other"))
 
@@ -237,7 +238,7 @@ async def test_device_that_the_person_refuses(oidc_provider) -> None:
         provider = await client.providers.discover(oidc_provider.url)
         verifier = secrets.token_urlsafe(48)
         begun = await _begin(client, provider, verifier)
-        await trio.to_thread.run_sync(_abort, begun.verification_uri_complete)
+        await trio.to_thread.run_sync(decline_device, begun.verification_uri_complete)
         with pytest.raises(GrantError) as denied:
             await client.endpoint(provider).redeem_device(
                 begun.device_code, verifier=Secret(verifier)
@@ -254,15 +255,3 @@ async def _begin(client, provider, verifier: str):
         scope="openid email offline_access",
         challenge=challenge_of(verifier),
     )
-
-
-def _abort(url: str) -> None:
-    from tests.real.browser import Browser
-
-    browser = Browser()
-    # The page with the code sends itself; the next one asks for consent to the code.
-    page = browser.get(url)
-    page = browser.submit(page, page.forms[0])
-    page = browser.submit(page, page.forms[0], abort="yes")
-    browser.close()
-    assert page.status == 200
