@@ -174,13 +174,14 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
         except systemd.InheritedSocketError as exc:
             raise _StartError(NO_PLACE, str(exc)) from exc
         systemd.forget_variables(environ)
+        kept = {name: environ[name] for name in rooms.VARIABLES if name in environ}
         listening = _listening(settings, inherited, stack)
         _hold(settings.state_dir, stack)
         start = app.Start(
             settings=settings,
             load_settings=load,
             listening=listening,
-            open_rooms=partial(rooms.open_rooms, environ=environ.copy()),
+            open_rooms=partial(rooms.open_rooms, environ=kept),
             notifier=notifier,
             watchdog_seconds=patience,
             on_ready=lambda: ready.ready(listening[0].path),

@@ -34,6 +34,8 @@ MAX_TEXT: Final = 256 << 10  # bytes of all sessions together
 MAX_SESSIONS: Final = 64
 MAX_FIELD: Final = 8192  # characters; refresh tokens have some hundred, some thousand at the most
 
+# Where the session's D-Bus is said to be.
+BUS_VARIABLES: Final = ("DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR")
 _LOOK: Final = "look whether it waits for you to unlock it"
 
 T = TypeVar("T")
@@ -276,7 +278,7 @@ def open_keep(environ: Mapping[str, str], state_dir: Path, threads: Threads) -> 
     """Return what keeps the sessions of the daemon with this state directory; nothing is asked.
 
     Args:
-        environ: The daemon's environment; it says where the session's D-Bus is.
+        environ: Those of BUS_VARIABLES that are set.
         state_dir: The daemon's, of which it has the lock.
         threads: Has the kind THREADS with a limit of one.
 
@@ -298,10 +300,9 @@ def session_bus(environ: Mapping[str, str]) -> str:
     """Return the D-Bus address of the session: as the environment says, else where systemd has it.
 
     Args:
-        environ: The daemon's environment.
+        environ: Those of BUS_VARIABLES that are set.
     """
-    address = environ.get("DBUS_SESSION_BUS_ADDRESS")
-    runtime = environ.get("XDG_RUNTIME_DIR")
+    address, runtime = (environ.get(name) for name in BUS_VARIABLES)
     if address or not runtime:
         return address or ""
     return f"unix:path={runtime}/bus"

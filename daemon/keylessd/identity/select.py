@@ -8,6 +8,7 @@ from keylessd.errors import IdentityError, InvalidInputError, LoginRequiredError
 from keylessd.identity.token import IdentityToken, parse_token
 
 if TYPE_CHECKING:
+    from keylessd.identity.held.identities import HeldState
     from keylessd.identity.lock import Locks
     from keylessd.identity.session import Session
     from keylessd.identity.sessions import Sessions
@@ -29,6 +30,19 @@ class HeldIdentities(Protocol):
         """Return the first that this user may use without naming it, or None."""
         ...
 
+    async def look(self, request: IdentityRequest) -> None:
+        """Find out whom those are that this user may use."""
+        ...
+
+    def describe(self, request: IdentityRequest, *, anywhere: bool = False) -> list[HeldState]:
+        """Return the state of those that this user may use; asks nobody.
+
+        Args:
+            request: Who asks.
+            anywhere: For whatever instance.
+        """
+        ...
+
 
 class NoHeldIdentities:
     """The settings name none."""
@@ -42,6 +56,14 @@ class NoHeldIdentities:
         """Return None."""
         del request
         return None
+
+    async def look(self, request: IdentityRequest) -> None:
+        """Do nothing."""
+
+    def describe(self, request: IdentityRequest, *, anywhere: bool = False) -> list[HeldState]:
+        """Return nothing."""
+        del request, anywhere
+        return []
 
 
 class Selection:

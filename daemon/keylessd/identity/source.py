@@ -50,6 +50,8 @@ class IdentityRequest:
         issuer: The OIDC issuer that is in force: what the request states, else what is known of
             the instance, else None.
         groups: All groups of the user that are known, for what policy gives to groups.
+        names_services: Whether the request itself says, by a URL or in a file, where the token
+            will be sent.
         must_live: Whether the token itself is needed. Else a session may return one that has
             ended, as long as a certificate that was issued for it still serves.
     """
@@ -61,6 +63,7 @@ class IdentityRequest:
     identity: str | None = None
     issuer: str | None = None
     groups: frozenset[int] = frozenset()
+    names_services: bool = False
     must_live: bool = True
 
 

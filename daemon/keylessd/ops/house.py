@@ -14,7 +14,7 @@ from keylessd.identity.login.flows import Desk
 from keylessd.identity.login.pasted import PastedLogin
 from keylessd.identity.provider import Providers
 from keylessd.identity.renewal import Renewer
-from keylessd.identity.select import HeldIdentities, Selection
+from keylessd.identity.select import HeldIdentities, NoHeldIdentities, Selection
 from keylessd.identity.sessions import Sessions
 from keylessd.keys.issue import CertificateIssuer
 from keylessd.keys.ring import KeyRing
@@ -176,6 +176,7 @@ def build(
     status = StatusOps(
         source=identities,
         sessions=sessions,
+        held=held if held is not None else NoHeldIdentities(),
         instances=instances,
         ring=ring,
         admission=admission,

@@ -37,28 +37,36 @@ class Asker:
     Attributes:
         uid: User, as the kernel named the peer.
         groups: All groups of it that are known.
+        instance: Name of the instance it is wanted for, or None.
+        names_services: Whether the request itself says which services get the token.
     """
 
     uid: int
     groups: frozenset[int]
+    instance: str | None
+    names_services: bool = False
 
 
-def decide_identity(
-    grant: Grant, asker: Asker, instance: str | None, *, own_uid: int, system: bool
-) -> Decision:
+def decide_identity(grant: Grant, asker: Asker, *, own_uid: int, system: bool) -> Decision:
     """Decide whether *asker* may sign as the identity of *grant*.
+
+    A token that goes where a request says is a token given away. The user that the daemon runs
+    as could get one without it; to all others it is given only for services of the settings.
 
     Args:
         grant: To whom it is given.
         asker: Who asks.
-        instance: Name of the instance it is wanted for; None: trust files of the request's own,
-            for which only an identity that is for all instances is given out.
         own_uid: The user the daemon runs as.
         system: Whether the daemon serves a machine and not one user.
     """
-    if grant.instances is not None and instance not in grant.instances:
+    if grant.instances is not None and asker.instance not in grant.instances:
         return Decision(
-            allowed=False, reason=f"identity {grant.name!r} is not for instance {instance!r}"
+            allowed=False, reason=f"identity {grant.name!r} is not for instance {asker.instance!r}"
+        )
+    is_own = not system and asker.uid == own_uid
+    if asker.names_services and not is_own:
+        return Decision(
+            allowed=False, reason=f"identity {grant.name!r} is for services of the settings alone"
         )
     if _holds(grant.users or (), asker.uid):
         return Decision(allowed=True, reason=f"allow_uids of {grant.name!r} has uid {asker.uid}")
@@ -66,7 +74,7 @@ def decide_identity(
         if _holds(grant.groups, group):
             return Decision(allowed=True, reason=f"allow_gids of {grant.name!r} has gid {group}")
     is_unsaid = grant.users is None and not grant.groups
-    if is_unsaid and not system and asker.uid == own_uid:
+    if is_unsaid and is_own:
         return Decision(allowed=True, reason=f"uid {asker.uid} is the daemon's own")
     return Decision(
         allowed=False, reason=f"identity {grant.name!r} is not given to uid {asker.uid}"

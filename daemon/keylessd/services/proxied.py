@@ -8,11 +8,11 @@ import httpx
 
 from keylessd.services.urls import is_loopback
 
-# Extension of a request that only this machine can make.
-DIRECT = "keyless.direct"
-
 if TYPE_CHECKING:
     from types import TracebackType
+
+# Extension of a request that only this machine can make.
+DIRECT = "keyless.direct"
 
 
 class Proxied(httpx.AsyncBaseTransport):

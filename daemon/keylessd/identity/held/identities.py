@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from keylessd.errors import InvalidInputError
+import trio
+
+from keylessd.errors import DaemonError, InvalidInputError
 from keylessd.flow.singleflight import SingleFlight
 from keylessd.identity.held.kept import KeptToken
 from keylessd.identity.held.registry import make_source
@@ -159,16 +162,30 @@ class HeldIdentities:
         by_name = [one for one in granted if one.settings.name == request.identity]
         return next((one for one in [*by_name, *granted] if one.is_called(request.identity)), None)
 
-    def describe(self, request: IdentityRequest) -> list[HeldState]:
-        """Return the state of every identity that *request* may be signed as."""
-        return [one.state() for one in self._granted(request)]
+    async def look(self, request: IdentityRequest) -> None:
+        """Find out whom those are that *request* may be signed as and nobody has been yet.
 
-    def _granted(self, request: IdentityRequest) -> Iterator[HeldOne]:
-        asker = Asker(request.owner_uid, request.groups)
+        What cannot be had is told by describe().
+        """
+        async with trio.open_nursery() as nursery:
+            for one in self._granted(request):
+                if one.kept.last_seen is None:
+                    nursery.start_soon(_try, one, request)
+
+    def describe(self, request: IdentityRequest, *, anywhere: bool = False) -> list[HeldState]:
+        """Return the state of every identity that *request* may be signed as; asks nobody.
+
+        Args:
+            request: Who asks.
+            anywhere: For whatever instance.
+        """
+        return [one.state() for one in self._granted(request, anywhere=anywhere)]
+
+    def _granted(self, request: IdentityRequest, *, anywhere: bool = False) -> Iterator[HeldOne]:
+        asker = Asker(request.owner_uid, request.groups, request.instance, request.names_services)
         for one in self._held.values():
-            decision = decide_identity(
-                one.grant, asker, request.instance, own_uid=self._own_uid, system=self._system
-            )
+            grant = replace(one.grant, instances=None) if anywhere else one.grant
+            decision = decide_identity(grant, asker, own_uid=self._own_uid, system=self._system)
             if decision.allowed:
                 yield one
 
@@ -182,6 +199,11 @@ class HeldIdentities:
             else tuple(_numbers(settings, "allow_uids", users, self._find_user)),
             groups=tuple(_numbers(settings, "allow_gids", settings.groups or (), self._find_group)),
         )
+
+
+async def _try(one: HeldOne, request: IdentityRequest) -> None:
+    with suppress(DaemonError):
+        await one.token(request)
 
 
 def _numbers(
