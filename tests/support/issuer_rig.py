@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import inspect
 import json
 import random
 from collections.abc import AsyncIterator, Callable
@@ -94,7 +95,7 @@ class Issuer:
     keys: list[dict[str, object]] = field(default_factory=list)
     algorithm: str = "ES256"
     lifetime: int = 3600
-    answers: list[httpx.Response | Exception | Callable[[dict[str, str]], httpx.Response]] = field(
+    answers: list[httpx.Response | Exception | Callable[[dict[str, str]], Any]] = field(
         default_factory=list
     )
     forms: list[dict[str, str]] = field(default_factory=list)
@@ -154,7 +155,10 @@ class Issuer:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer(form) if callable(answer) else answer
+        if not callable(answer):
+            return answer
+        found = answer(form)
+        return await found if inspect.isawaitable(found) else found
 
 
 @dataclass

@@ -75,7 +75,7 @@ class SlotStatus:
     instance: str
     not_after: datetime
     signatures: int
-    token_sha256: bytes
+    token_sha256: bytes = b""
 
 
 @dataclass(slots=True)
