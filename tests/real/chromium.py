@@ -21,6 +21,8 @@ _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 _QUIET = (
     *("--headless=new", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    # A page that wants something from elsewhere does not get it.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
     *("--disable-extensions", "--disable-dev-shm-usage", "--hide-scrollbars"),
 )
 PATIENCE = 30  # seconds for one command
@@ -113,7 +115,7 @@ class Chromium:
         return [entry["message"] for entry in self._ask("POST", "/se/log", {"type": "browser"})]
 
     def traffic(self) -> tuple[list[str], list[dict[str, Any]]]:
-        """Return what was asked for since the last call, by address, and the answers that came."""
+        """Return what was asked for over HTTP since the last call, and the answers that came."""
         asked, answered = [], []
         for entry in self._ask("POST", "/se/log", {"type": "performance"}):
             message = json.loads(entry["message"])["message"]
@@ -121,7 +123,10 @@ class Chromium:
                 asked.append(str(message["params"]["request"]["url"]))
             elif message["method"] == "Network.responseReceived":
                 answered.append(message["params"]["response"])
-        return asked, answered
+        return (
+            [url for url in asked if url.startswith("http")],
+            [one for one in answered if one["url"].startswith("http")],
+        )
 
     def _find(self, selector: str) -> str:
         found = self._ask("POST", "/element", {"using": "css selector", "value": selector})
