@@ -146,7 +146,7 @@ def build(
     sessions = Sessions(renewer, nursery=nursery, caps=caps)
     locks = Locks(threads, random_bytes)
     identities = Selection(locks=locks, sessions=sessions, ambient=ambient, held=held)
-    issuer = CertificateIssuer(http, CaRules(http, nursery), clock)
+    issuer = CertificateIssuer(http, CaRules(http, nursery, clock), clock)
     ring = KeyRing(issuer, clock=clock, nursery=nursery)
     sessions.certified = lambda uid, sha256, to_its_end: ring.certifies(
         uid, sha256, to_its_end=to_its_end
