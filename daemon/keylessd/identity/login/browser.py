@@ -15,6 +15,7 @@ from keylessd.identity.login.answer import PATH, Asked, Code, Refusal
 from keylessd.identity.login.flows import LOGIN_SECONDS, login_error, nobody_came
 from keylessd.identity.login.listener import Listener, open_loopback
 from keylessd.identity.moment import Moment
+from keylessd.identity.token_endpoint import GrantError, Verdict
 
 if TYPE_CHECKING:
     import socket
@@ -107,16 +108,19 @@ class _Ending:
         self.login: Login | None = None
         self.error: DaemonError | None = None
 
-    async def settle(self, answer: Code | Refusal) -> Page:
+    async def settle(self, answer: Code | Refusal) -> tuple[Page, bool]:
         try:
             if isinstance(answer, Refusal):
                 raise _refused(answer)
             self.login = await self._redeem(answer)
         except DaemonError as exc:
             self.error = login_error(exc)
-            return page.failed(self.error.message)
+            # A code that the issuer does not know says nothing about the one that will come.
+            is_unknown = isinstance(exc, GrantError) and exc.verdict is Verdict.DEAD
+            return page.failed(self.error.message), not is_unknown
+        self.error = None
         token = self.login.held.token
-        return page.signed_in(token.identity_hint, token.federated_issuer or token.issuer)
+        return page.signed_in(token.identity_hint, token.federated_issuer or token.issuer), True
 
     async def _redeem(self, answer: Code) -> Login:
         sent = Moment.now(self._desk.clock)

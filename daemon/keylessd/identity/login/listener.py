@@ -30,11 +30,14 @@ READ_SIZE = 8 << 10
 REQUEST_SECONDS = 10.0  # from accept to a complete request
 SEND_SECONDS = 5.0
 ANSWER_SECONDS = 60.0  # until the browser that brought the code is told how it ended
+# Codes the issuer does not know: the state may have been read off a browser's command line.
+MAX_WRONG = 32
 MAX_CONNECTIONS = 64  # at once; the oldest goes first, so that slow ones keep nobody out
 BACKLOG = 128
 PORT_TRIES = 20
 
-Settle = Callable[[Code | Refusal], Awaitable["Page"]]
+# Returns the page for whoever brought an answer, and whether that ends the wait.
+Settle = Callable[[Code | Refusal], Awaitable[tuple["Page", bool]]]
 
 _log = EventLog(__name__)
 
@@ -85,15 +88,15 @@ class Listener:
 
     Args:
         asked: What that must fit.
-        settle: Called once, with the answer; returns the page that the person ends on.
+        settle: Called with an answer, one at a time, until it says that this was the last.
     """
 
     def __init__(self, asked: Asked, settle: Settle) -> None:
         self._asked = asked
         self._settle = settle
-        self._answer: Code | Refusal | None = None
-        self._page: Page | None = None
-        self._settled = trio.Event()
+        self._turn = trio.Lock()
+        self._pages: dict[Code | Refusal, Page] = {}
+        self._is_over = False
         self._told = trio.Event()
         self._open: dict[trio.CancelScope, None] = {}
 
@@ -165,24 +168,22 @@ class Listener:
     async def _answered(
         self, http: h11.Connection, stream: trio.abc.Stream, found: Code | Refusal
     ) -> None:
-        if self._answer is None:
-            self._answer = found  # the first one counts
+        with trio.move_on_after(ANSWER_SECONDS):
+            async with self._turn:
+                # A browser may ask twice for the same; anything else is too late.
+                answer = self._pages.get(found)
+                if answer is None and self._is_over:
+                    answer = page.refused(400, "the sign-in has its answer already")
+                if answer is None:
+                    answer, is_last = await self._settle(found)
+                    self._pages[found] = answer
+                    self._is_over = is_last or len(self._pages) >= MAX_WRONG
+                is_over = self._is_over
             try:
-                self._page = await self._settle(found)
+                await _send(http, stream, answer)
             finally:
-                self._settled.set()
-            try:
-                await _send(http, stream, self._page)
-            finally:
-                self._told.set()
-        elif found == self._answer:
-            # The browser asked twice.
-            with trio.move_on_after(ANSWER_SECONDS):
-                await self._settled.wait()
-            if self._page is not None:
-                await _send(http, stream, self._page)
-        else:
-            await _send(http, stream, page.refused(400, "the sign-in has its answer already"))
+                if is_over:
+                    self._told.set()
 
 
 async def _read_request(http: h11.Connection, stream: trio.abc.Stream) -> h11.Request | None:
