@@ -83,6 +83,12 @@ def oidc_provider(
         one.close()
 
 
+@pytest.fixture(scope="session")
+def chromium_is_there(pytestconfig: pytest.Config) -> None:
+    """A browser can be started."""
+    _need(pytestconfig, versions.missing_debian("chromium", "chromium-driver"))
+
+
 @pytest.fixture
 def desktop(pytestconfig: pytest.Config) -> Iterator[object]:
     """A D-Bus session of its own, with a keyring to log in to."""
