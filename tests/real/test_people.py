@@ -201,6 +201,8 @@ def test_keyring_that_is_locked_after_the_start(kept, desktop) -> None:
     desktop.log_in()
 
     assert refused.returncode == NO_IDENTITY
+    assert "the default keyring is locked" in refused.stderr
+    assert "unlock the keyring" in refused.stderr
     # The same daemon looks again, now that it is open.
     signed(kept)
 
