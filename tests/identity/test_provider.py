@@ -158,6 +158,10 @@ DOCUMENTS = {
         IdentityError,
         "clear text",
     ),
+    "a line break": ({"token_endpoint": ISSUER + "/t\n"}, IdentityError, "no URL"),
+    "a blank": ({"authorization_endpoint": ISSUER + "/a b"}, IdentityError, "no URL"),
+    "other letters": ({"authorization_endpoint": ISSUER + "/\u202e"}, IdentityError, "no URL"),
+    "a long one": ({"authorization_endpoint": ISSUER + "/" * 3000}, IdentityError, "no URL"),
     "an endpoint that is none": ({"jwks_uri": "https://"}, InvalidInputError, "http"),
 }
 

@@ -210,7 +210,7 @@ async def test_a_device_flow_begins(autojump_clock):
         assert (found.interval, found.expires_in) == (5.0, 1800.0)
         assert found.verification_uri == f"{ISSUER}/d"
         for missing in ("device_code", "user_code", "verification_uri"):
-            body = {name: value for name, value in whole.items() if name != missing}
+            body = {**whole, missing: ""}
             rig.issuer.answers = [httpx.Response(200, json=body)]
             with pytest.raises(GrantError, match="no device authorization"):
                 await begin()

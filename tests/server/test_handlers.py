@@ -157,6 +157,10 @@ class FakeHouse:
         self.asked.append(owner)
         return [SESSION]
 
+    def held(self, owner: Owner) -> list[WhoAmI]:
+        assert owner.groups == {UID}
+        return []
+
     def session(self, status: object) -> WhoAmI:
         self.asked.append(status)
         return SESSION
@@ -278,6 +282,26 @@ async def test_status(autojump_clock: object) -> None:
         assert body["sessions"] == [SESSION_ROW]
         assert body["locked"] is True
         assert it.house.asked == [Owner(UID)] * 3
+
+
+async def test_what_the_daemon_holds_stands_beside_the_sessions(autojump_clock: object) -> None:
+    async with lab() as it:
+        one = WhoAmI(
+            "", "", "google-metadata", "", state="degraded", reason="no answer", name="machine"
+        )
+        it.house.held = lambda owner: [one]  # type: ignore[method-assign]
+        status = (await it.peer.ask("status")).body
+        assert status["sessions"] == [
+            SESSION_ROW,
+            {
+                "identity": "",
+                "issuer": "",
+                "source": "google-metadata",
+                "state": "degraded",
+                "reason": "no answer",
+                "name": "machine",
+            },
+        ]
 
 
 async def test_the_largest_status_fits(autojump_clock: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,11 @@ class Response:
 async def exchange(stream: trio.abc.Stream, raw: bytes) -> Response | None:
     """Send *raw* and return the whole answer, or None if there was none."""
     data = bytearray()
-    try:
-        await stream.send_all(raw)
-        while chunk := await stream.receive_some(65536):
-            data += chunk
-    except trio.BrokenResourceError:
-        pass
+    async with stream:
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(raw)
+            while chunk := await stream.receive_some(65536):
+                data += chunk
     if not data:
         return None
     head, _, body = bytes(data).partition(b"\r\n\r\n")

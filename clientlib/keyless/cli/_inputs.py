@@ -73,7 +73,8 @@ def where_of(options: Options, environ: "Mapping[str, str]") -> "Where":
     """Return which instance the command line and the environment select.
 
     An instance may also be named by ``KEYLESS_INSTANCE``, and the file of both trust documents
-    by ``KEYLESS_TRUST_CONFIG``; what the command line says goes first.
+    by ``KEYLESS_TRUST_CONFIG``; what the command line says goes first, and what the repository's
+    configuration says last.
 
     Raises:
         KeylessError: ``usage`` for options that exclude each other, ``file_error``.
@@ -100,6 +101,8 @@ def where_of(options: Options, environ: "Mapping[str, str]") -> "Where":
         instance = environ.get("KEYLESS_INSTANCE") or None
         if instance is None:
             trust_config = environ.get("KEYLESS_TRUST_CONFIG") or None
+        if instance is None and trust_config is None:
+            instance = _of_repository("instance", environ)
     return Where(
         instance=instance,
         trusted_root=_document(trusted_root, "--trusted-root"),
@@ -110,6 +113,12 @@ def where_of(options: Options, environ: "Mapping[str, str]") -> "Where":
         oidc_issuer=options.text("oidc_issuer"),
         timestamp_server_url=options.text("timestamp_server_url"),
     )
+
+
+def _of_repository(name: str, environ: "Mapping[str, str]") -> "str | None":
+    from keyless.cli._repository import repository_choice
+
+    return repository_choice(name, environ)
 
 
 def _document(path: "str | None", what: str) -> "bytes | None":
@@ -155,8 +164,10 @@ def whose_of(options: Options, environ: "Mapping[str, str]") -> Whose:
 
     ``--identity-token`` (the token itself, a file's path, or ``-``) goes first. Else it is what
     the environment has: what ``--identity-source`` or ``KEYLESS_IDENTITY_SOURCE`` says of that,
-    or the first that is there. Whoever names somebody with ``--identity`` means one of those
-    that the daemon has, and the environment is not looked at unless that was asked for too.
+    or the first that is there. ``--identity`` says whom a token that was brought must be for,
+    else who is meant of those that the daemon has; with it a CI system is not looked for unless
+    that was asked for too. Where nothing was brought and nobody named, ``KEYLESS_IDENTITY`` and
+    the git repository's configuration choose among those that the daemon has.
 
     Raises:
         KeylessError: ``usage``, ``file_error``, ``token_malformed``, ``identity_unavailable``.
@@ -169,14 +180,16 @@ def whose_of(options: Options, environ: "Mapping[str, str]") -> Whose:
         return Whose(
             identity_token=_given_token(given), identity=identity, source="--identity-token"
         )
-    if source is None:
-        if identity is not None:
-            return Whose(identity=identity)
-        source = environ.get("KEYLESS_IDENTITY_SOURCE", "").strip() or "auto"
-    from keyless._gather import gather
+    from keyless._gather import NONE, TOKEN_VARIABLES, gather
 
+    if source is None and identity is not None:
+        source = "env" if any(environ.get(name, "").strip() for name in TOKEN_VARIABLES) else NONE
+    elif source is None:
+        source = environ.get("KEYLESS_IDENTITY_SOURCE", "").strip() or "auto"
     found = gather(environ, source)
     if found is None:
+        if identity is None:
+            identity = environ.get("KEYLESS_IDENTITY") or _of_repository("identity", environ)
         return Whose(identity=identity)
     return Whose(
         identity_token=found.token,

@@ -39,7 +39,8 @@ Sign files, or artifacts named by their digest. The files stay here: the daemon 
 digests. FILE's bundle is written to FILE.sigstore.json.
 
 The identity is that of --identity-token, else what the environment has: SIGSTORE_ID_TOKEN, GitHub
-Actions, GitLab, Buildkite, CircleCI, a token file; else the daemon's session, or what it holds.
+Actions, GitLab, Buildkite, CircleCI, a token file; else one that the daemon has: whom --identity,
+KEYLESS_IDENTITY or the git repository's keyless.identity names, or the default one.
 """
 
 OPTIONS = (
@@ -136,12 +137,13 @@ def _sign_each(
 
 _HOPELESS = (
     "login_required",
+    "identity_unavailable",
+    "locked",
     "token_malformed",
     "token_expired",
     "token_audience",
     "token_unverified_email",
     "token_rejected",
-    "identity_unavailable",
     "unknown_instance",
     "trust_invalid",
     "trust_expired",
@@ -162,7 +164,11 @@ def _results(
     key = options.text("idempotency_key")
     if key is None:
         return client.sign_many(
-            artifacts, where=where, **whose.arguments(), reuse=reuse, algorithm=algorithm
+            artifacts,
+            where=where,
+            **whose.arguments(),
+            reuse=reuse,
+            algorithm=algorithm,
         )
     if len(jobs) > 1:
         raise UsageError("--idempotency-key goes with one artifact")

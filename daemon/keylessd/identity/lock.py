@@ -6,6 +6,7 @@ connection that guesses and nobody else; each guess costs a thread of its own ki
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -137,4 +138,5 @@ def _check_length(passphrase: bytes) -> None:
 
 def _hash(salt: bytes, passphrase: bytes) -> bytes:
     kdf = Scrypt(salt=salt, length=HASH_BYTES, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P)
-    return kdf.derive(passphrase)
+    # Of its digest: scrypt itself takes passphrases that differ in trailing zero bytes for one.
+    return kdf.derive(hashlib.sha256(passphrase).digest())

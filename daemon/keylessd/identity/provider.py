@@ -42,6 +42,7 @@ SERVICE = "oidc"
 DEADLINE_SECONDS = 20.0
 ATTEMPTS = 2
 MAX_DISCOVERY = 64 << 10  # bytes
+MAX_URL = 2048  # characters of an endpoint
 MAX_JWKS = 256 << 10  # bytes
 FRESH_SECONDS = 3600.0
 # How long what was learned is used while the provider cannot be asked.
@@ -238,6 +239,8 @@ def parse_provider(
         url = document.get(name)
         if not isinstance(url, str) or not url:
             return None
+        if not url.isascii() or not url.isprintable() or " " in url or len(url) > MAX_URL:
+            raise _unusable(issuer, f"its {name} is no URL")
         if issuer.startswith("https://") and not url.startswith("https://"):
             raise _unusable(issuer, f"its {name} would be asked in clear text")
         check(url)

@@ -253,7 +253,8 @@ async def begin_device(
     value = json_object(reply, SERVICE)
     device_code, user_code = _secret(value, "device_code"), value.get("user_code")
     page = value.get("verification_uri", value.get("verification_url"))
-    if device_code is None or not isinstance(user_code, str) or not isinstance(page, str):
+    is_told = isinstance(user_code, str) and user_code and isinstance(page, str) and page
+    if device_code is None or not is_told:
         raise GrantError(
             Verdict.CONFIGURATION, f"the answer of {reply.url} is no device authorization"
         )
@@ -261,8 +262,8 @@ async def begin_device(
     interval = _seconds(value, "interval")
     return DeviceReply(
         device_code=device_code,
-        user_code=user_code,
-        verification_uri=page,
+        user_code=str(user_code),
+        verification_uri=str(page),
         verification_uri_complete=whole if isinstance(whole, str) and whole else None,
         expires_in=min(_seconds(value, "expires_in") or MAX_DEVICE_SECONDS, MAX_DEVICE_SECONDS),
         interval=min(DEFAULT_INTERVAL if interval is None else interval, MAX_INTERVAL),

@@ -8,7 +8,6 @@ nothing). What leaves here towards people has no user name, password or query of
 from __future__ import annotations
 
 import ssl
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,7 +25,7 @@ from keylessd.errors import (
     ServiceUnavailableError,
 )
 from keylessd.flow.backoff import backoff
-from keylessd.services.pieces import CLOSE_SECONDS, Pieces
+from keylessd.services.body import close, read_capped
 from keylessd.services.pool import ON_LINK, DirectClient, PooledTransport
 from keylessd.services.proxied import DIRECT, Proxied
 from keylessd.services.urls import Target, check_url, printable, upstream_message
@@ -241,7 +240,7 @@ class HttpClient:
             else:
                 if not left or response.status_code not in retry_statuses:
                     return response
-                await _close(response)
+                await close(response)
             await trio.sleep(next(pauses))
         raise ValueError(f"attempts is {attempts}; at least 1 is needed")
 
@@ -266,9 +265,11 @@ class HttpClient:
         try:
             response = await self._client.send(request, stream=True)
             try:
-                body = await _read_capped(response, call)
+                body = await read_capped(
+                    response, call.service, call.target.shown, max_body=call.max_body
+                )
             finally:
-                await _close(response)
+                await close(response)
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise ServiceUnavailableError(
                 call.service,
@@ -326,40 +327,6 @@ class _Call:
 
 # Failures before a byte of the request was sent: another attempt cannot double anything.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
-
-
-async def _read_capped(response: httpx.Response, call: _Call) -> bytes:
-    encoding = response.headers.get("content-encoding", "identity")
-    if encoding.strip().lower() not in {"", "identity"}:
-        raise ServiceReplyError(
-            call.service,
-            f"{call.service} at {call.target.shown} answered with content encoding"
-            f" {printable(encoding)!r}; none was asked for",
-            url=call.target.shown,
-            status=response.status_code,
-        )
-    chunks: list[bytes] = []
-    size = 0
-    async with aclosing(Pieces(response)) as pieces:
-        async for piece in pieces:
-            size += len(piece)
-            if size > call.max_body:
-                raise ServiceReplyError(
-                    call.service,
-                    f"{call.service} at {call.target.shown} sent more than {call.max_body} bytes",
-                    url=call.target.shown,
-                    status=response.status_code,
-                )
-            chunks.append(piece)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-async def _close(response: httpx.Response) -> None:
-    # A cancelled request must still give its connection back.
-    if not response.is_closed:
-        deadline = trio.current_time() + CLOSE_SECONDS
-        with trio.CancelScope(shield=True, deadline=deadline):
-            await response.aclose()
 
 
 def _in_words(exc: Exception) -> str:
