@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import httpx
 import pytest
 import trio
 from tests.real import dex, oidc
@@ -30,6 +32,7 @@ class Issuer:
     sign_in: Person
     email: str
     revokes: bool
+    names_itself: bool
 
     def browser(self, facts: Mapping[str, str | int]) -> None:
         page = self.sign_in(str(facts["url"]))
@@ -42,12 +45,19 @@ class Issuer:
 
 @pytest.fixture
 def at_dex(stack) -> Issuer:
-    return Issuer("Dex", stack.urls.dex, dex.sign_in, dex.EMAIL, revokes=False)
+    return Issuer("Dex", stack.urls.dex, dex.sign_in, dex.EMAIL, revokes=False, names_itself=False)
 
 
 @pytest.fixture
 def at_provider(oidc_provider) -> Issuer:
-    return Issuer("oidc-provider", oidc_provider.url, oidc.sign_in, oidc.EMAIL, revokes=True)
+    return Issuer(
+        "oidc-provider",
+        oidc_provider.url,
+        oidc.sign_in,
+        oidc.EMAIL,
+        revokes=True,
+        names_itself=True,
+    )
 
 
 @pytest.fixture(params=["at_dex", "at_provider"])
@@ -124,6 +134,31 @@ async def test_connector_is_taken_without_asking(at_dex: Issuer) -> None:
 
     assert status.key.identity == dex.MOCK_EMAIL
     assert "You are signed in" in seen[0].text
+
+
+async def test_answer_that_names_another_issuer_ends_nothing(issuer: Issuer) -> None:
+    # RFC 9207: somebody passes off another issuer's answer as this one's.
+    seen = []
+
+    def person(facts: Mapping[str, str | int]) -> None:
+        brought = issuer.sign_in(str(facts["url"]), until="http://localhost").url
+        parts = urlsplit(brought)
+        fields = dict(parse_qsl(parts.query))
+        for change in ({"iss": "https://elsewhere.test"}, {"state": "another"}):
+            forged = parts._replace(query=urlencode({**fields, **change})).geturl()
+            seen.append(httpx.get(forged, trust_env=False).status_code)
+        if issuer.names_itself:
+            del fields["iss"]
+            nameless = parts._replace(query=urlencode(fields)).geturl()
+            seen.append(httpx.get(nameless, trust_env=False).status_code)
+        assert "You are signed in" in httpx.get(brought, trust_env=False).text
+
+    async with open_rooms() as rooms:
+        status = await rooms.log_in(issuer.url, person)
+
+    assert status.key.identity == issuer.email
+    assert seen == [400] * len(seen)
+    assert len(seen) == (3 if issuer.names_itself else 2)
 
 
 # --- renewal -----------------------------------------------------------------------------------
