@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -125,14 +125,20 @@ async def test_forgetting_what_is_not_kept() -> None:
     assert store.writes == writes
 
 
-async def test_only_so_many_sessions() -> None:
+async def test_only_so_many_sessions_and_the_newest_of_them() -> None:
     store = FakeStore()
     for number in range(MAX_SESSIONS):
-        await keep(store).save(replace(SESSION, key=replace(KEY, identity=f"{number}@x")))
-    with pytest.raises(KeepError, match="holds 64 sessions"):
-        await keep(store).save(SESSION)
+        later = SESSION.logged_in + timedelta(seconds=number)
+        key = replace(KEY, identity=f"{number}@x")
+        await keep(store).save(replace(SESSION, key=key, logged_in=later))
+    # Whenever it began: it is what was asked for.
+    await keep(store).save(replace(SESSION, logged_in=SESSION.logged_in - timedelta(days=1)))
+    found = {session.key.identity for session in await keep(store).load(UID)}
 
-    assert len(await keep(store).load(UID)) == MAX_SESSIONS
+    assert len(found) == MAX_SESSIONS
+    assert KEY.identity in found
+    assert "0@x" not in found
+    assert "1@x" in found
 
 
 async def test_only_so_much_text() -> None:

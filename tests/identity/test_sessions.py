@@ -655,9 +655,15 @@ class _NoLocks:
 
 async def test_too_many_sessions(autojump_clock):
     async with open_sessions() as rig:
+        rig.it.issuer.answers = [httpx.Response(200)] * 6
         for number in range(70):
-            await rig.begin(identity=f"user{number}@example.org")
+            await rig.begin(identity=f"user{number}@example.org", refresh=f"r-{number}")
             rig.it.clock.advance(1)
+        await trio.testing.wait_all_tasks_blocked()
+        # Those that went are not kept either, and are given back.
+        assert len(rig.keeper.kept) == 64
+        given_back = {form["token"] for form in rig.it.issuer.forms}
+        assert given_back == {f"r-{number}" for number in range(6)}
         found = {session.key.identity for session in rig.sessions.find(1000)}
         assert len(found) == 64
         assert "user69@example.org" in found

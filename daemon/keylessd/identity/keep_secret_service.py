@@ -91,8 +91,10 @@ class SecretServiceKeep:
 
         def change(kept: dict[SessionKey, KeptSession]) -> None:
             kept[session.key] = session
-            if len(kept) > MAX_SESSIONS:
-                raise KeepError(f"the keyring holds {MAX_SESSIONS} sessions already")
+            while len(kept) > MAX_SESSIONS:
+                # The daemon has no more than these either; it is about to say so.
+                oldest = min(kept.values(), key=lambda one: (one == session, one.logged_in))
+                del kept[oldest.key]
 
         await self._run("write", lambda: self._change(change))
 

@@ -355,8 +355,10 @@ class Sessions:
         others: Iterable[Session] = [one for one in self.find(key.owner_uid) if one.key != key]
         ranked = sorted(others, key=lambda one: (one.over is None, one.used.boot))
         for session in ranked[: max(0, len(ranked) - MAX_SESSIONS + 1)]:
+            refresh_token = session.refresh_token
             session.end("too many sessions")
             self._drop(session.key)
+            self._nursery.start_soon(self._leave, session.key, refresh_token)
 
 
 _NOBODY = SessionKey(-1, "", "", "", "")
