@@ -41,3 +41,13 @@ def vectors() -> Path:
     if not (folder / "conformance").is_dir():
         pytest.skip("no real Sigstore data here; set KEYLESS_TEST_VECTORS to a folder that has it")
     return folder
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes many minutes, unless it is asked for by name."""
+    if "nightly" in config.getoption("markexpr"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("nightly")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]

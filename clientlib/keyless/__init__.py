@@ -12,18 +12,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from keyless._client import Client
     from keyless._gather import gather
+    from keyless._identities import Ambient, EndedSession
     from keyless.errors import DaemonUnreachableError, KeylessError, VerificationError
+    from keyless.states import Identity, InstanceState, Slot, Status
     from keyless.values import (
         AcceptedSigner,
         Certificate,
+        Detached,
         Digest,
-        Identity,
-        InstanceState,
+        Inspection,
         LogEntry,
         SignatureTime,
         SignResult,
-        Slot,
-        Status,
         Thresholds,
         VerifyResult,
         Where,
@@ -35,6 +35,9 @@ else:
         "DaemonUnreachableError": "keyless.errors",
         "KeylessError": "keyless.errors",
         "VerificationError": "keyless.errors",
+        "Ambient": "keyless._identities",
+        "EndedSession": "keyless._identities",
+        **dict.fromkeys(("Identity", "InstanceState", "Slot", "Status"), "keyless.states"),
     }
 
     def __getattr__(name):
@@ -51,11 +54,15 @@ else:
 
 __all__ = [
     "AcceptedSigner",
+    "Ambient",
     "Certificate",
     "Client",
     "DaemonUnreachableError",
+    "Detached",
     "Digest",
+    "EndedSession",
     "Identity",
+    "Inspection",
     "InstanceState",
     "KeylessError",
     "LogEntry",

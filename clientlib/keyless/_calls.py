@@ -1,6 +1,7 @@
 """What each operation sends and what its reply becomes. Pure: no sockets, no files, no clock.
 
-Both clients, the blocking one and the one for trio, make their calls here.
+Both clients, the blocking one and the one for trio, make their calls here. Those on signatures
+that exist are in `_verifying`.
 """
 
 from keyless.errors import KeylessError
@@ -10,7 +11,6 @@ from keyless.values import (
     LogEntry,
     SignatureTime,
     SignResult,
-    VerifyResult,
 )
 from keyless.wire import MAX_NAME, is_clean
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from keyless._hash import Artifact
     from keyless._identities import Ambient
-    from keyless.values import AcceptedSigner, Thresholds, Where
+    from keyless.values import Where
     from keyless.wire import Reply
 
     Notice = Callable[[str, dict[str, str | int]], None]
@@ -290,75 +290,17 @@ def put_whose(
         attachments["ambient_token"] = ambient.token.encode()
 
 
-def verify(
-    digest: Digest,
-    bundle: bytes,
-    *,
-    place: Place,
-    accepted: "Sequence[AcceptedSigner]" = (),
-    key: "bytes | None" = None,
-    predicate_type: "str | None" = None,
-    thresholds: "Thresholds | None" = None,
-    artifact: "Artifact | None" = None,
-) -> Call:
-    """Verify one bundle. The value is a VerifyResult.
-
-    Args:
-        digest: Of the artifact.
-        bundle: JSON bytes.
-        place: Whose trust root.
-        accepted: Signers of whom one must have signed; empty with *key*.
-        key: A managed public key, PEM, instead.
-        predicate_type: What an attestation must be about, or None.
-        thresholds: How many logs, times and SCTs, or None.
-        artifact: What *digest* was made of, to make another if the bundle asks for it.
-    """
-    body: dict[str, Any] = {"digests": {digest.algorithm: digest.value}}
-    if place.body:
-        body["where"] = place.body
-    if accepted:
-        body["accepted"] = [_signer(signer) for signer in accepted]
-    if predicate_type is not None:
-        body["predicate_type"] = predicate_type
-    if thresholds is not None:
-        asked = {
-            "tlog_threshold": thresholds.tlogs,
-            "time_threshold": thresholds.times,
-            "sct_threshold": thresholds.scts,
-            "promise_only": thresholds.promise_only,
-        }
-        body["options"] = {name: value for name, value in asked.items() if value is not None}
-    attachments = {"bundle": bundle}
-    if key is not None:
-        attachments["key"] = key
-    call = Call("verify", body, read=_read_verified, attachments=attachments, files=place.files)
-    # From a digest alone no other can be made; standard input cannot be read twice.
-    if not isinstance(artifact, Digest) and artifact != "-":
-        call.artifact = artifact
-    return call
-
-
-def _signer(signer: "AcceptedSigner") -> "dict[str, Any]":
-    return {name: getattr(signer, name) for name in signer.__slots__ if getattr(signer, name)}
-
-
 # --- replies ---------------------------------------------------------------------------------
 
 
 def _read_signed(reply: "Reply") -> SignResult:
-    facts = {**reply.body, **_evidence(reply)}
+    facts = {**reply.body, **evidence(reply)}
     facts["certificate"] = Certificate(**reply.body["certificate"])
     return SignResult(**facts, bundle=reply.attachments["bundle"])
 
 
-def _read_verified(reply: "Reply") -> VerifyResult:
-    facts = {**reply.body, **_evidence(reply)}
-    if (digest := reply.body.get("digest")) is not None:
-        facts["digest"] = Digest(digest["alg"], digest["value"])
-    return VerifyResult(**facts, statement=reply.attachments.get("statement"))
-
-
-def _evidence(reply: "Reply") -> "dict[str, Any]":
+def evidence(reply: "Reply") -> "dict[str, Any]":
+    """Return where and when, as signing and verifying both tell it."""
     return {
         "entries": [LogEntry(**entry) for entry in reply.body["entries"]],
         "times": [SignatureTime(**time) for time in reply.body["times"]],

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from keyless.errors import KeylessError
     from keyless.values import (
         AcceptedSigner,
+        Detached,
+        Inspection,
         SignResult,
         Thresholds,
         VerifyResult,
@@ -242,32 +244,36 @@ class Client(DaemonMethods):
     def verify(
         self,
         artifact: "Artifact",
-        bundle: bytes,
+        bundle: "bytes | Detached",
         *,
         accepted: "Sequence[AcceptedSigner]" = (),
         key: "bytes | None" = None,
         where: "Where | None" = None,
         predicate_type: "str | None" = None,
         thresholds: "Thresholds | None" = None,
+        explain: bool = False,
     ) -> "VerifyResult":
         """Verify that *bundle* proves what is asked about the artifact.
 
         Args:
             artifact: A Digest, or the path of a file. A file is hashed again if the bundle is
                 about a digest of another algorithm.
-            bundle: JSON bytes.
+            bundle: JSON bytes, or a signature in files of its own.
             accepted: Signers of whom one must have signed.
             key: A managed public key (PEM) instead.
             where: Whose trust root; None for the daemon's default instance.
             predicate_type: What an attestation must be about.
             thresholds: How many logs, times and SCTs there must be.
+            explain: Report what each step found, also in the error.
 
         Raises:
             VerificationError: it does not; ``details["check"]`` names what failed.
             KeylessError: it could not be found out.
         """
+        from keyless import _verifying  # noqa: PLC0415  # not for whoever signs
+
         result: VerifyResult = self._line.run(
-            _calls.verify(
+            _verifying.verify(
                 digest_of(artifact),
                 bundle,
                 place=_calls.Place(where, hash_bytes),
@@ -276,30 +282,34 @@ class Client(DaemonMethods):
                 predicate_type=predicate_type,
                 thresholds=thresholds,
                 artifact=artifact,
+                explain=explain,
             )
         )
         return result
 
     def verify_many(
         self,
-        items: "Iterable[tuple[Artifact, bytes] | KeylessError]",
+        items: "Iterable[tuple[Artifact, bytes | Detached] | KeylessError]",
         *,
         accepted: "Sequence[AcceptedSigner]" = (),
         key: "bytes | None" = None,
         where: "Where | None" = None,
         predicate_type: "str | None" = None,
         thresholds: "Thresholds | None" = None,
+        explain: bool = False,
     ) -> "Iterator[tuple[int, VerifyResult | KeylessError]]":
         """Verify many artifacts, each against its bundle, many at a time; see verify().
 
         Yields:
             The position of an item and its result or why there is none, as they come.
         """
+        from keyless import _verifying  # noqa: PLC0415  # not for whoever signs
+
         place = _calls.Place(where, hash_bytes)
 
-        def call_of(item: "tuple[Artifact, bytes]") -> "Call":
+        def call_of(item: "tuple[Artifact, bytes | Detached]") -> "Call":
             artifact, bundle = item
-            return _calls.verify(
+            return _verifying.verify(
                 digest_of(artifact),
                 bundle,
                 place=place,
@@ -308,6 +318,18 @@ class Client(DaemonMethods):
                 predicate_type=predicate_type,
                 thresholds=thresholds,
                 artifact=artifact,
+                explain=explain,
             )
 
         return self._line.stream(items, call_of)
+
+    def inspect(self, bundle: "bytes | Detached") -> "Inspection":
+        """Return what is in a bundle of any form. Nothing of it is verified.
+
+        Raises:
+            KeylessError: there is no signature, or the daemon could not answer.
+        """
+        from keyless import _verifying  # noqa: PLC0415  # not for whoever signs
+
+        found: Inspection = self._line.run(_verifying.inspect(bundle))
+        return found

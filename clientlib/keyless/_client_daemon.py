@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from keyless._calls import Notice
     from keyless._identities import Ambient, EndedSession
     from keyless._line import Line
-    from keyless.values import Identity, InstanceState, Status, Where
+    from keyless.states import Identity, InstanceState, Status
+    from keyless.values import Where
 
 
 class DaemonMethods:

@@ -1,7 +1,7 @@
 """Questions about the daemon itself, and what their replies become. Pure; see `_calls`."""
 
 from keyless._calls import Call
-from keyless.values import Identity, InstanceState, Slot, Status
+from keyless.states import Identity, InstanceState, Slot, Status
 from keyless.wire import printable
 
 TYPE_CHECKING = False

@@ -219,4 +219,5 @@ def _error(error: "WireError") -> KeylessError:
         retry_after_ms=error.retry_after_ms,
         hint=error.hint,
         details=error.details,
+        report=error.report,
     )

@@ -4,7 +4,8 @@ Apart from `_calls`, since no process that signs needs more of it than it needs.
 """
 
 from keyless._calls import Call, put_whose
-from keyless.values import Identity, Told, Value
+from keyless.states import Identity
+from keyless.values import Told, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

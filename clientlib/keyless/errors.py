@@ -23,6 +23,7 @@ CODES = {
     "deadline_exceeded": "the request took longer than it may",
     "shutting_down": "the daemon is stopping",
     "internal": "a fault in the daemon; its log holds the details",
+    "ledger_unavailable": "the daemon cannot write or read its record of what it signs",
     # Input.
     "invalid_input": "a value or a file that was given cannot be used",
     "idempotency_conflict": "the idempotency key was used for something else before",
@@ -66,7 +67,10 @@ class KeylessError(Exception):
         retry_after_ms: How long to wait before that, in milliseconds, or None.
         hint: What to do next, or None.
         details: Facts by name, str or int; for ``verification_failed`` the keys
-            ``check``, ``found`` and ``wanted``.
+            ``check``, ``step``, ``found`` and ``wanted``; and ``identity`` and ``issuer`` of
+            who did sign, if only that is not as wanted.
+        report: For ``verification_failed``, if asked for: the steps that passed, each
+            ``{"step", "facts"}``.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class KeylessError(Exception):
         retry_after_ms: "int | None" = None,
         hint: "str | None" = None,
         details: "dict[str, str | int] | None" = None,
+        report: "list[dict[str, object]] | None" = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -86,6 +91,7 @@ class KeylessError(Exception):
         self.retry_after_ms = retry_after_ms
         self.hint = hint
         self.details = details if details is not None else {}
+        self.report = report if report is not None else []
 
 
 class VerificationError(KeylessError):

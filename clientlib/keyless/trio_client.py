@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
-from keyless import _calls, _daemon_calls, _identities
+from keyless import _calls, _daemon_calls, _identities, _verifying
 from keyless._connect import READ_SIZE, open_daemon
 from keyless._exchange import WINDOW, Exchange
 from keyless._hash import digest_of, hash_bytes
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from keyless._calls import Call, Notice
     from keyless._hash import Artifact
     from keyless._identities import Ambient, EndedSession
+    from keyless.states import Identity, InstanceState, Status
     from keyless.values import (
         AcceptedSigner,
-        Identity,
-        InstanceState,
+        Detached,
+        Inspection,
         SignResult,
-        Status,
         Thresholds,
         VerifyResult,
         Where,
@@ -184,16 +184,17 @@ class TrioClient:
     async def verify(
         self,
         artifact: Artifact,
-        bundle: bytes,
+        bundle: bytes | Detached,
         *,
         accepted: Sequence[AcceptedSigner] = (),
         key: bytes | None = None,
         where: Where | None = None,
         predicate_type: str | None = None,
         thresholds: Thresholds | None = None,
+        explain: bool = False,
     ) -> VerifyResult:
         """Verify that *bundle* proves what is asked about the artifact; see Client.verify()."""
-        call = _calls.verify(
+        call = _verifying.verify(
             await self._digest(artifact),
             bundle,
             place=_calls.Place(where, hash_bytes),
@@ -202,8 +203,13 @@ class TrioClient:
             predicate_type=predicate_type,
             thresholds=thresholds,
             artifact=artifact,
+            explain=explain,
         )
         return cast("VerifyResult", await self._run(call))
+
+    async def inspect(self, bundle: bytes | Detached) -> Inspection:
+        """Return what is in a bundle of any form. Nothing of it is verified."""
+        return cast("Inspection", await self._run(_verifying.inspect(bundle)))
 
     async def status(self) -> Status:
         """Return how the daemon is."""

@@ -125,11 +125,11 @@ class Thresholds(Value):
     """How much a verification asks for; None leaves it to the daemon (one of each).
 
     Attributes:
-        tlogs: How many logs must have the signature.
+        tlogs: How many logs must have the signature; 0 accepts one that is in none.
         times: How many times must be proven.
-        scts: How many certificate logs must have the certificate.
-        promise_only: Accept what old bundles (v0.1) have: the log's signed promise to take the
-            entry in place of the proof that it did.
+        scts: How many certificate logs must have the certificate; 0 asks for none.
+        promise_only: Whether old bundles (v0.1) may have the log's signed promise to take the
+            entry in place of the proof that it did; False refuses that in every form.
     """
 
     __slots__ = ("promise_only", "scts", "times", "tlogs")
@@ -146,6 +146,35 @@ class Thresholds(Value):
         self.times = times
         self.scts = scts
         self.promise_only = promise_only
+
+
+class Detached(Value):
+    """A signature in files of its own, as tools wrote it before there were bundles.
+
+    Attributes:
+        signature: Base64 text or raw bytes; or a DSSE envelope.
+        certificate: The signer's, in PEM, base64 of PEM, or DER; None with a managed key.
+        certificate_chain: Its authorities in PEM; read, and not trusted.
+        timestamp: RFC 3161 response, in DER, base64, or cosign's JSON.
+        bundle: cosign's JSON of old, to which the others add what it lacks.
+    """
+
+    __slots__ = ("bundle", "certificate", "certificate_chain", "signature", "timestamp")
+
+    def __init__(
+        self,
+        *,
+        signature: "bytes | None" = None,
+        certificate: "bytes | None" = None,
+        certificate_chain: "bytes | None" = None,
+        timestamp: "bytes | None" = None,
+        bundle: "bytes | None" = None,
+    ) -> None:
+        self.signature = signature
+        self.certificate = certificate
+        self.certificate_chain = certificate_chain
+        self.timestamp = timestamp
+        self.bundle = bundle
 
 
 class Told(Value):
@@ -254,17 +283,24 @@ class VerifyResult(Told):
         scts: ``{"log", "time"}`` of each signed certificate timestamp.
         statement: The in-toto statement that was signed, or None.
         steps: The checks that were made, in order.
+        form: The bundle's format: ``"0.1"`` to ``"0.3"``, ``"cosign"``, ``"detached"``.
+        omitted: What was left out as the caller allowed: ``"log-entries"``,
+            ``"inclusion-proof"``, ``"certificate-transparency"``.
+        report: What each step found, ``{"step", "facts"}``, if asked for.
     """
 
     __slots__ = (
         "digest",
         "entries",
         "extensions",
+        "form",
         "identity",
         "identity_kind",
         "issuer",
         "key_sha256",
+        "omitted",
         "predicate_type",
+        "report",
         "scts",
         "statement",
         "steps",
@@ -282,107 +318,14 @@ class VerifyResult(Told):
     predicate_type: "str | None"
     statement: "bytes | None"
     steps: "list[str]"
+    form: "str | None"
+    omitted: "list[str] | None"
+    report: "list[dict[str, Any]] | None"
 
 
-class Identity(Told):
-    """Somebody a signature could be made as: a session, a held identity, a request's token.
+class Inspection(Told):
+    """What is in a bundle, unverified; form is None if it cannot be read as a whole."""
 
-    Attributes:
-        source: ``"request"``, ``"session"``, or the kind of a held identity.
-        name: What a held identity is called in the settings.
-        state: ``"active"``, ``"degraded"`` or ``"login_required"``.
-        expires: End of the token at hand, seconds since the epoch; as are the next three.
-        ends: When the session ends, whatever is renewed.
-        prompt_due: When a person must log in again.
-        last_used: When a token was last taken from it.
-        renewable: Whether the daemon can get another token by itself.
-        reason: Why it is not active.
-        default: Whether it is meant where a request names nobody.
-    """
-
-    __slots__ = (
-        "default",
-        "ends",
-        "expires",
-        "identity",
-        "instance",
-        "issuer",
-        "last_used",
-        "name",
-        "prompt_due",
-        "reason",
-        "renewable",
-        "source",
-        "state",
-    )
-    identity: str
-    issuer: str
-    source: str
-    name: "str | None"
-    instance: "str | None"
-    state: "str | None"
-    expires: "int | None"
-    ends: "int | None"
-    prompt_due: "int | None"
-    last_used: "int | None"
-    renewable: "bool | None"
-    reason: "str | None"
-    default: "bool | None"
-
-
-class InstanceState(Told):
-    """One Sigstore instance and the trust root in force for it."""
-
-    __slots__ = ("error", "expires", "fetched", "name", "source", "state", "url", "version")
-    name: str
-    source: "str | None"
-    url: "str | None"
-    state: str
-    version: "str | None"
-    fetched: "int | None"  # seconds since the epoch
-    expires: "int | None"
-    error: "str | None"
-
-
-class Slot(Told):
-    """One signing key the daemon holds."""
-
-    __slots__ = ("identity", "instance", "issuer", "not_after", "signatures")
-    identity: str
-    issuer: str
-    instance: str
-    not_after: int  # seconds since the epoch
-    signatures: int
-
-
-class Status(Told):
-    """How the daemon is."""
-
-    __slots__ = (
-        "connections",
-        "default_instance",
-        "instances",
-        "locked",
-        "pid",
-        "requests",
-        "reuse",
-        "sessions",
-        "slots",
-        "socket",
-        "started",
-        "uptime_seconds",
-        "version",
-    )
-    version: str
-    pid: int
-    started: int  # seconds since the epoch
-    uptime_seconds: int
-    socket: str
-    requests: "dict[str, dict[str, int]]"  # operation -> ok, failed
-    connections: int
-    default_instance: str
-    reuse: str
-    instances: "list[InstanceState]"
-    slots: "list[Slot]"
-    sessions: "list[Identity] | None"  # of the caller
-    locked: "bool | None"
+    __slots__ = ("facts", "form")
+    form: "str | None"
+    facts: "dict[str, Any]"  # protocol.md, 8.6

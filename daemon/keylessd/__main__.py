@@ -16,6 +16,7 @@ import argparse
 import os
 import stat
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -28,8 +29,6 @@ from keylessd.locations import Locations, NoLocationError
 from keylessd.settings import LOG_LEVELS, Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from keylessd.server.listen import Listening
     from keylessd.server.systemd import Inherited
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 
 class DaemonError(Exception):
@@ -63,15 +62,32 @@ class UnknownFileError(DaemonError):
 # --- verification --------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """A step of a verification that passed.
+
+    Attributes:
+        name: The step's.
+        facts: What it found, one clause each, for people. May hold any text of the bundle.
+    """
+
+    name: str
+    facts: tuple[str, ...]
+
+
 class VerificationError(DaemonError):
     """One check of the verification failed.
 
     Attributes:
         check: Stable name of the check, for example ``"inclusion-proof"``. Tests and callers
             match it; nobody matches the message.
+        step: Name of the step it belongs to, once core.verify has seen it; else None.
+        passed: Reports of the steps that passed before, if they were asked for.
     """
 
     code = "verification_failed"
+    step: str | None = None
+    passed: tuple[StepReport, ...] = ()
 
     def __init__(
         self,

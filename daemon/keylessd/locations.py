@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 SYSTEM_CONFIG = Path("/etc/keyless/config.toml")
 SYSTEM_SOCKET = Path("/run/keyless/sign.sock")

@@ -15,11 +15,9 @@ import logging
 import re
 import sys
 import traceback
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, TextIO
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+from typing import Final, TextIO
 
 Field = str | int | float | bool | bytes | None | list[str] | list[int]
 

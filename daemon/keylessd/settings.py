@@ -10,17 +10,15 @@ import os
 import re
 import stat
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from keylessd.held_settings import HeldSettings, read_held
 from keylessd.toml_lines import key_lines
 from keylessd.toml_table import SettingsError, Table, suggestion
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 __all__ = [
     "AmbientSettings",
@@ -105,7 +103,7 @@ class AmbientSettings:
     Attributes:
         github_hosts: Hosts, with all below them, that are a GitHub Enterprise Server's. Those of
             github.com are known.
-        buildkite_hosts: The same for Buildkite, of which agent.buildkite.com is known.
+        buildkite_hosts: The same for Buildkite, whose own are known.
     """
 
     github_hosts: frozenset[str] = frozenset()

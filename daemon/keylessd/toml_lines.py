@@ -8,10 +8,8 @@ its answer means nothing.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
+from typing import Final
 
 KeyPath = tuple[str, ...]
 

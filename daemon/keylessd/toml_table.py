@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from keylessd.errors import InvalidInputError
 from keylessd.toml_lines import line_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 SHORTEST: Final = 0.001  # seconds
 LONGEST: Final = 3600.0  # seconds

@@ -8,18 +8,13 @@ have nothing that runs. Needs `python -m tests.real install`.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import select
-import socket
 import statistics
 import sys
-import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,10 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-import httpx  # noqa: E402
-from cryptography.hazmat.primitives import hashes  # noqa: E402
-from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 from measuring import Spent, cpu_seconds, in_turns  # noqa: E402
+from rawlog import Gauge, Writer, entries, rate  # noqa: E402
 from tables import Goal, Table, finish, options  # noqa: E402
 from tests.real.clients import Cosign  # noqa: E402
 from tests.real.house import RealHouse  # noqa: E402
@@ -38,10 +31,7 @@ from tests.real.outcomes import counted  # noqa: E402
 from tests.real.stack import Stack  # noqa: E402
 from tests.real.trust import TRUSTED_ROOT, signing_config  # noqa: E402
 
-from keylessd.core.digests import Digest, HashAlgorithm  # noqa: E402
 from keylessd.sandbox.trust_files import trust_config  # noqa: E402
-from keylessd.services import rekor_v1, rekor_v2  # noqa: E402
-from keylessd.services.verifier import key_verifier  # noqa: E402
 from standing import CHECKOUT, bundle_of  # noqa: E402
 
 KEYLESS, NEVER, COSIGN, PYTHON = "keyless", "keyless --reuse never", "cosign", "sigstore-python"
@@ -54,45 +44,27 @@ OVER_COSIGN = Goal(5.0, at_least=True)
 VERIFY = Goal(1.0)
 
 
-class Gauge:
-    """Passes bytes to a server and notes how long each of its answers took. Reads none of them."""
+@dataclass
+class Many:
+    """What many signatures by one client came to.
 
-    def __init__(self, target: str) -> None:
-        found = httpx.URL(target)
-        self._target = (found.host, found.port or 80)
-        self._seconds: list[float] = []
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+    Attributes:
+        count: Signatures.
+        rate: Of them, per second.
+        client: Seconds of processor time of the clients, for each.
+        daemon: The same of the daemon.
+        certificates: Issued meanwhile.
+        entries: Logged meanwhile.
+        raw: Entries per second of the log alone, around that time.
+    """
 
-    def taken(self) -> float:
-        """Return the seconds of all answers since it was last asked."""
-        found, self._seconds = sum(self._seconds), []
-        return found
-
-    def _accept(self) -> None:
-        while True:
-            client, _ = self._listening.accept()
-            threading.Thread(target=self._relay, args=(client,), daemon=True).start()
-
-    def _relay(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self._target) as server, suppress(OSError):
-            for one in (client, server):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            asked = None
-            while True:
-                for ready in select.select([client, server], [], [])[0]:
-                    data = ready.recv(1 << 16)
-                    if not data:
-                        return
-                    if ready is client:
-                        server.sendall(data)
-                        asked = time.perf_counter()
-                        continue
-                    if asked is not None:
-                        self._seconds.append(time.perf_counter() - asked)
-                        asked = None
-                    client.sendall(data)
+    count: int
+    rate: float
+    client: float
+    daemon: float
+    certificates: int
+    entries: int
+    raw: float = 0.0
 
 
 @dataclass
@@ -191,24 +163,36 @@ class Bench:
         """Verify a bundle in a cold process; return the seconds."""
         return self._run(*self.verifying(client, path)).wall
 
-    def many(
-        self, client: str, version: str, files: Sequence[Path], *, each: int
-    ) -> tuple[Spent, float]:
-        """Sign files by PARALLEL processes at a time, *each* files per process.
+    def many(self, client: str, version: str, count: int, processes: int) -> Many:
+        """Sign files by that many processes, PARALLEL of them at a time."""
+        files = self.house.files(count, stem=f"many-{os.urandom(4).hex()}-")
+        jobs = [self.signing(client, version, *files[n::processes]) for n in range(processes)]
+        with counted(self.stack) as added:
+            before = cpu_seconds(self.daemon)
+            began = time.perf_counter()
+            # posix_spawn and wait4 let the interpreter go, so threads do.
+            with ThreadPoolExecutor(PARALLEL) as pool:
+                spent = list(pool.map(lambda job: self._run(*job), jobs))
+            wall = time.perf_counter() - began
+            daemon = cpu_seconds(self.daemon) - before if client in (KEYLESS, NEVER) else 0.0
+        return Many(
+            count=count,
+            rate=count / wall,
+            client=sum(one.cpu for one in spent) / count,
+            daemon=daemon / count,
+            certificates=added.certificates,
+            entries=sum(added.entries.values()),
+        )
 
-        Returns:
-            What the clients took, and the seconds of processor time of the daemon.
-        """
-        parts = [files[at : at + each] for at in range(0, len(files), each)]
-        jobs = [self.signing(client, version, *part) for part in parts]
-        before = cpu_seconds(self.daemon)
-        began = time.perf_counter()
-        # posix_spawn and wait4 let the interpreter go, so threads do.
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            spent = list(pool.map(lambda job: self._run(*job), jobs))
-        wall = time.perf_counter() - began
-        daemon = cpu_seconds(self.daemon) - before if client in (KEYLESS, NEVER) else 0.0
-        return Spent(wall, sum(one.cpu for one in spent)), daemon
+    def raw_rate(self, version: str, count: int) -> float:
+        """Return how many entries per second the log takes over PARALLEL bare connections."""
+        return rate(self.raw_url(version), version, entries(version, count), PARALLEL)
+
+    def raw_url(self, version: str) -> str:
+        """Return where the log is."""
+        url = getattr(self.stack.urls, LOGS[version])
+        assert isinstance(url, str)
+        return url
 
     def _run(self, command: Sequence[str], environ: Mapping[str, str]) -> Spent:
         # Not measuring.run(): that changes the directory, and threads have but one.
@@ -236,51 +220,6 @@ class Bench:
         return {"PATH": os.environ["PATH"], "HOME": str(self.stack.directory), "LANG": "C.UTF-8"}
 
 
-# --- what the log takes by itself ---------------------------------------------------------------
-
-
-def entries(version: str, count: int) -> list[bytes]:
-    """Return requests for entries that the log does not have yet."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    verifier = key_verifier(key.public_key())
-    module = rekor_v1 if version == "v1" else rekor_v2
-    made = []
-    for _ in range(count):
-        content = os.urandom(32)
-        digest = Digest(HashAlgorithm.SHA256, hashlib.sha256(content).digest())
-        signature = key.sign(content, ec.ECDSA(hashes.SHA256()))
-        made.append(module.hashedrekord_request(digest, signature, verifier))
-    return made
-
-
-def post(client: httpx.Client, url: str, request: bytes) -> float:
-    """Write one entry; return the seconds."""
-    began = time.perf_counter()
-    reply = client.post(url, content=request, headers={"content-type": "application/json"})
-    assert reply.status_code == 201, reply.text
-    return time.perf_counter() - began
-
-
-def raw_url(stack: Stack, version: str) -> str:
-    """Return where entries are written to."""
-    path = "/api/v1/log/entries" if version == "v1" else "/api/v2/log/entries"
-    return getattr(stack.urls, LOGS[version]) + path
-
-
-def raw_many(stack: Stack, version: str, count: int) -> float:
-    """Write *count* entries over PARALLEL connections; return entries per second."""
-    requests, url = entries(version, count), raw_url(stack, version)
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        clients = [httpx.Client(timeout=60, trust_env=False) for _ in range(PARALLEL)]
-        began = time.perf_counter()
-        parts = [(clients[n], requests[n::PARALLEL]) for n in range(PARALLEL)]
-        list(pool.map(lambda part: [post(part[0], url, one) for one in part[1]], parts))
-        wall = time.perf_counter() - began
-        for one in clients:
-            one.close()
-    return count / wall
-
-
 # --- the tables ----------------------------------------------------------------------------------
 
 
@@ -296,11 +235,11 @@ def one_signature(bench: Bench, rounds: int) -> Table:
             client: partial(bench.sign_once, client, version)
             for client in (KEYLESS, NEVER, COSIGN, PYTHON)
         }
-        url, client = raw_url(bench.stack, version), httpx.Client(timeout=60, trust_env=False)
+        writer = Writer(bench.raw_url(version), version)
         requests = iter(entries(version, rounds + 2))
-        cases["raw POST"] = lambda u=url, c=client, r=requests: post(c, u, next(r))
+        cases["raw POST"] = lambda w=writer, r=requests: w.post(next(r))
         found = in_turns(cases, rounds=rounds)
-        client.close()
+        writer.close()
         cosign, python = found[COSIGN].median, found[PYTHON].median
         for name in (KEYLESS, NEVER, COSIGN, PYTHON):
             above = found[name].median
@@ -330,40 +269,51 @@ def one_verification(bench: Bench, rounds: int) -> Table:
     return table
 
 
-def many_signatures(bench: Bench, counts: Mapping[str, int], version: str) -> Table:
-    """Measure many signatures by many processes."""
+def many_signatures(bench: Bench, counts: Mapping[str, int], version: str, rounds: int) -> Table:
+    """Measure many signatures by many processes, the log alone before and after each."""
+    found: dict[str, list[Many]] = {}
+    for _ in range(rounds):
+        raw = bench.raw_rate(version, counts[KEYLESS])
+        for name in (KEYLESS, COSIGN, f"{KEYLESS}, a process each", PYTHON):
+            if name == PYTHON and name in found:
+                continue  # it takes too long, and nothing hangs on it
+            client = name.partition(",")[0]
+            processes = PARALLEL if client == name != COSIGN else counts[client]
+            one = bench.many(client, version, counts[client], processes)
+            after = bench.raw_rate(version, counts[KEYLESS])
+            one.raw, raw = (raw + after) / 2, after
+            found.setdefault(name, []).append(one)
     table = Table(
         f"many signatures by {PARALLEL} processes at once, Rekor {version}",
-        ("/s", "of raw", "of cosign's", "client ms", "daemon ms", "certificates", "entries"),
+        ("/s", "raw /s", "of raw", "of cosign's", "client ms", "daemon ms", "certs", "entries"),
         [
+            f"{rounds} rounds in turns (sigstore-python: 1); medians",
             "cosign signs one file per process; the others share the files among their processes",
             "client ms, daemon ms: processor time for each signature",
         ],
     )
-    raw = raw_many(bench.stack, version, counts[KEYLESS])
-    rates: dict[str, float] = {}
-    for name in (COSIGN, KEYLESS, f"{KEYLESS}, a process each", PYTHON):
-        client, count = name.partition(",")[0], counts[name.partition(",")[0]]
-        each = 1 if name == COSIGN or "," in name else -(-count // PARALLEL)
-        files = bench.house.files(count, stem=f"many-{version}-{len(rates)}-")
-        with counted(bench.stack) as added:
-            spent, daemon = bench.many(client, version, files, each=each)
-        rates[name] = count / spent.wall
+    for name, measured in found.items():
+
+        def median(of: Callable[[Many], float], measured: list[Many] = measured) -> float:
+            return statistics.median(of(one) for one in measured)
+
+        pairs = zip(measured, found[COSIGN], strict=False)
+        over = statistics.median(one.rate / cosign.rate for one, cosign in pairs)
         row = (
-            rates[name],
-            rates[name] / raw,
-            rates[name] / rates[COSIGN],
-            spent.cpu / count * 1e3,
-            daemon / count * 1e3,
-            float(added.certificates),
-            float(sum(added.entries.values())),
+            median(lambda one: one.rate),
+            median(lambda one: one.raw),
+            median(lambda one: one.rate / one.raw),
+            over,
+            median(lambda one: one.client * 1e3),
+            median(lambda one: one.daemon * 1e3),
+            median(lambda one: one.certificates),
+            median(lambda one: one.entries),
         )
         is_goal = name == KEYLESS
-        table.add(f"{name} ({count})", row, goal=OF_RAW if is_goal else None, judged=1)
+        table.add(f"{name} ({measured[0].count})", row, goal=OF_RAW if is_goal else None, judged=2)
         if is_goal and version == "v1":
-            again = (None, None, row[2], None, None, None, None)
-            table.add("", again, goal=OVER_COSIGN, judged=2)
-    table.add("raw POST", (raw, 1.0, None, None, None, None, None))
+            again = (None, None, None, over, None, None, None, None)
+            table.add("", again, goal=OVER_COSIGN, judged=3)
     return table
 
 
@@ -371,6 +321,9 @@ def main() -> int:
     """Measure, print, and say whether the goals are met."""
     parser = options(__doc__ or "")
     parser.add_argument("--rounds", type=int, default=10, help="of single ones (%(default)s)")
+    parser.add_argument(
+        "--rounds-of-many", type=int, default=3, help="of many at once (%(default)s)"
+    )
     parser.add_argument("--many", type=int, default=400, help="signatures at once (%(default)s)")
     parser.add_argument(
         "--python", type=int, default=128, help="of them by sigstore-python (%(default)s)"
@@ -394,7 +347,8 @@ def _measure(bench: Bench, arguments: Namespace) -> int:
     status = finish(one_signature(bench, arguments.rounds), check=arguments.check)
     status |= finish(one_verification(bench, arguments.rounds), check=arguments.check)
     for version in LOGS:
-        status |= finish(many_signatures(bench, counts, version), check=arguments.check)
+        table = many_signatures(bench, counts, version, arguments.rounds_of_many)
+        status |= finish(table, check=arguments.check)
     return status
 
 

@@ -131,7 +131,9 @@ def test_thresholds(keyless: Run, daemon: FakeDaemon) -> None:
 
 def test_old_bundles_by_option(keyless: Run, daemon: FakeDaemon) -> None:
     assert keyless("verify", *ME, "--promise-only", "a").code == 0
+    assert keyless("verify", *ME, "--require-inclusion-proof", "a").code == 0
     assert daemon.requests[0].body["options"] == {"promise_only": True}
+    assert daemon.requests[1].body["options"] == {"promise_only": False}
 
 
 def test_a_managed_key(keyless: Run, serve: Run) -> None:
@@ -206,6 +208,115 @@ def test_a_refusal_says_what_was_wanted_and_found(keyless: Run, serve: Run) -> N
     )
 
 
+def refuse_explained(request: Request) -> Failure:
+    assert request.body["explain"] is True
+    details = {"check": "identity", "step": "identity", "identity": "you", "issuer": "https://i"}
+    report = [{"step": "bundle", "facts": ["fact\u202e"]}, {"step": "time", "facts": []}]
+    error = WireError("verification_failed", "somebody else", details=details, report=report)
+    return Failure(request.id, error)
+
+
+def test_a_refusal_explained(keyless: Run, serve: Run) -> None:
+    serve(refuse_explained)
+    done = keyless("verify", "-v", *ME, "a")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        "  1. bundle\n"
+        "       fact\\u202e\n"
+        "  2. time\n"
+        "  3. identity: FAILED\n"
+        "keyless: a: somebody else\n"
+        "  check: identity\n"
+        "  signed by: you (https://i)\n"
+    )
+    error = keyless("verify", "--json", *ME, "a").object["error"]
+    assert error["details"]["identity"] == "you"
+    assert error["report"][0] == {"step": "bundle", "facts": ["fact\\u202e"]}
+
+
+def test_what_was_left_out_is_said(keyless: Run, serve: Run) -> None:
+    omitted = ["log-entries", "inclusion-proof", "certificate-transparency", "new\x1b"]
+    serve(lambda request: Reply(request.id, verified(identity="me", omitted=omitted)))
+    done = keyless("verify", *ME, "a")
+    assert done.out == (
+        "a: OK, signed by me (), in NO transparency log, promised to a transparency log, inclusion"
+        " NOT proven, certificate in NO transparency log, without new\\x1b\n"
+    )
+    assert keyless("verify", "--json", *ME, "a").object["omitted"] == omitted
+
+
+def test_evidence_that_is_not_asked_for(keyless: Run, daemon: FakeDaemon) -> None:
+    words = ["--insecure-ignore-tlog", "--insecure-ignore-sct"]
+    assert keyless("verify", *words, *ME, "a").code == 0
+    assert daemon.requests[0].body["options"] == {"tlog_threshold": 0, "sct_threshold": 0}
+    for pair in (
+        ["--insecure-ignore-tlog", "--tlog-threshold", "1"],
+        ["--insecure-ignore-sct", "--sct-threshold", "1"],
+        ["--promise-only", "--require-inclusion-proof"],
+    ):
+        assert keyless("verify", *pair, *ME, "a").code == 2
+
+
+# --- signatures in files of their own ------------------------------------------------------
+
+
+@pytest.fixture
+def parts(folder: Path) -> None:
+    for name in ("sig", "crt", "chain", "stamp", "old"):
+        (folder / name).write_bytes(name.encode())
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_detached_signature(keyless: Run, daemon: FakeDaemon) -> None:
+    words = ["--signature", "sig", "--certificate", "crt", "--certificate-chain", "chain"]
+    assert keyless("verify", *words, "--rfc3161-timestamp", "stamp", *ME, "a").code == 0
+    assert daemon.requests[0].attachments == {
+        "signature": b"sig",
+        "certificate": b"crt",
+        "certificate_chain": b"chain",
+        "timestamp": b"stamp",
+    }
+    assert keyless("verify", "--signature", "sig", "--key", "key.pub", "a").code == 0
+    assert daemon.requests[1].attachments == {"signature": b"sig", "key": b"PEM"}
+
+
+@pytest.mark.usefixtures("parts")
+def test_an_old_bundle_and_what_it_lacks(keyless: Run, daemon: FakeDaemon) -> None:
+    assert keyless("verify", "--bundle", "old", "--cert", "crt", *ME, "a").code == 0
+    assert daemon.requests[0].attachments == {"bundle": b"old", "certificate": b"crt"}
+
+
+def test_the_signature_itself_may_stand_on_the_line(keyless: Run, daemon: FakeDaemon) -> None:
+    text = "MEUC" * 24
+    assert keyless("verify", "--signature", text, "--key", "key.pub", "a").code == 0
+    assert daemon.requests[0].attachments["signature"] == text.encode()
+    assert keyless("verify", "--signature", "MEUC", "--key", "key.pub", "a").code == 6
+
+
+@pytest.mark.usefixtures("parts", "daemon")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--certificate", "crt"], "--certificate needs --signature"),
+        (["--rfc3161-timestamp", "stamp"], "--rfc3161-timestamp needs --signature"),
+        (["--signature", "sig", "b"], "--signature names the signature of one artifact"),
+    ],
+)
+def test_parts_that_are_too_few_or_too_many(keyless: Run, words: list[str], says: str) -> None:
+    done = keyless("verify", *ME, *words, "a")
+    assert done.code == 2
+    assert says in done.err
+
+
+@pytest.mark.usefixtures("daemon")
+def test_an_old_signature_beside_the_file_is_pointed_out(keyless: Run, folder: Path) -> None:
+    (folder / "a.sigstore.json").unlink()
+    (folder / "a.sig").write_bytes(b"x")
+    done = keyless("verify", *ME, "a")
+    assert done.code == 6
+    assert "a.sig; an old signature is named with --signature" in done.err
+
+
 def test_a_refusal_as_json(keyless: Run, serve: Run) -> None:
     serve(refuse)
     done = keyless("verify", "--json", *ME, "a")
@@ -275,16 +386,20 @@ def test_everything_that_was_proven_is_shown_when_asked(keyless: Run, serve: Run
         entries=[{"log": "https://log", "log_index": 9, "kind": "dsse", "version": "0.0.1"}],
         predicate_type="https://p",
         extensions={"source_repository_uri": "https://r\x1b["},
+        report=[
+            {"step": "bundle", "facts": ["version 0.3\x1b["]},
+            {"step": "time", "facts": ["one", "two"]},
+        ],
     )
     serve(lambda request: Reply(request.id, facts, {"statement": b'{"_type": "\xc3\xa9"}'}))
     done = keyless("verify", "-v", *ME, "a")
     assert done.out.splitlines() == [
         "a: OK, signed by me (https://i)",
-        "  1970-01-01 00:00:00Z according to https://tsa",
-        "  logged in https://log as #9",
-        "  attests https://p",
-        "  source_repository_uri: https://r\\x1b[",
-        "  checked: certificate-chain",
+        "  1. bundle",
+        "       version 0.3\\x1b[",
+        "  2. time",
+        "       one",
+        "       two",
     ]
     told = keyless("verify", "--json", *ME, "a").object
     assert told["statement"] == '{"_type": "\u00e9"}'

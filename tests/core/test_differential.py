@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,18 @@ from mutations import Mutator
 
 pytest.importorskip("sigstore", reason="the other verifier is not installed")
 
-from differential import ACCEPTED, CASES, Subject, minted_subjects, real_subjects
+from differential import (
+    ACCEPTED,
+    CASES,
+    Subject,
+    minted_subject,
+    minted_subjects,
+    real_subjects,
+)
+from minted_faults import FAULTS
+from verdicts_beside import VERDICTS, Verdict, is_explained
+
+DOCUMENT = Path(__file__).parents[2] / "daemon" / "doc" / "verification.md"
 
 # The warnings are those of the other one and its parts.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -76,3 +88,50 @@ def test_every_kind_of_mutation_occurs(minted: list[Subject]) -> None:
         "characters", "flip", "inner", "key", "list", "null", "number", "remove", "resize",
         "retype", "swap", "twice",
     }  # fmt: skip
+
+
+# --- made anew, with one part wrong ----------------------------------------------------------
+
+
+def judged(fault: str, seed: int, folder: Path) -> tuple[str, str]:
+    subject = minted_subject(fault, FAULTS[fault](random.Random(seed)), folder)
+    raw = json.dumps(subject.value).encode()
+    return subject.ours(raw), subject.theirs(raw)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_both_judge_a_fault_alike_or_it_is_listed(fault: str, tmp_path: Path) -> None:
+    for seed in range(4):
+        ours, theirs = judged(fault, seed, tmp_path)
+        alike = (ours == ACCEPTED) == (theirs == ACCEPTED)
+        assert alike or is_explained(fault, stricter=ours != ACCEPTED), (ours, theirs)
+
+
+@pytest.mark.parametrize("verdict", VERDICTS, ids=lambda verdict: verdict.why)
+def test_what_is_listed_is_so(verdict: Verdict, tmp_path: Path) -> None:
+    outcomes = [judged(fault, seed, tmp_path) for fault in verdict.faults for seed in range(4)]
+    refused, accepted = (0, 1) if verdict.stricter else (1, 0)
+    assert any(pair[accepted] == ACCEPTED != pair[refused] for pair in outcomes), outcomes
+
+
+@pytest.mark.slow
+def test_many_faults_mutated_once_more(tmp_path: Path) -> None:
+    count = int(os.environ.get("KEYLESS_TEST_MUTATIONS", "5000")) // 5
+    seed = int(os.environ.get("KEYLESS_TEST_SEED", "10000000"))
+    names = list(FAULTS)
+    found = []
+    for number in range(seed, seed + count // 10):
+        fault = names[number % len(names)]
+        subject = minted_subject(fault, FAULTS[fault](random.Random(number)), tmp_path)
+        for again in range(10):
+            how, raw = Mutator(10 * number + again, [subject.value]).mutation(subject.value)
+            problem = subject.finding(raw)
+            if problem and not is_explained(fault, stricter=not problem.startswith(ACCEPTED)):
+                found.append(f"{fault}, seed {number} {again}, {how}: {problem}")
+    assert found == []
+
+
+def test_every_class_of_disagreement_is_in_the_documentation() -> None:
+    section = DOCUMENT.read_text().split("## Beside sigstore-python")[1].split("\n## ")[0]
+    rows = [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| ")]
+    assert [verdict.why for verdict in VERDICTS if verdict.why not in rows] == []

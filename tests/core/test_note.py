@@ -7,6 +7,7 @@ import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -15,11 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keylessd.core.bundle import parse_bundle
+from keylessd.core.keys import spki
 from keylessd.core.note import (
     MAX_SIGNATURES,
+    Checkpoint,
     NoteSignature,
     checkpoint_body,
     format_note,
+    host_of,
     note_key_id,
     parse_checkpoint,
     verify_checkpoint,
@@ -295,3 +299,124 @@ def test_real_checkpoint_of_rekor_v1_verifies(vectors: Path) -> None:
     with pytest.raises(VerificationError) as caught:
         verify_checkpoint(checkpoint, log_name=log.name, key=log.key, key_hint=hint, v2=True)
     assert caught.value.check == "checkpoint-origin"
+
+
+# --- names ---------------------------------------------------------------------------------
+
+
+def signed_by(
+    key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey,
+    origin: str,
+    name: str,
+    hint: bytes,
+) -> Checkpoint:
+    body = checkpoint_body(origin, 7, ROOT)
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        signature = key.sign(body, ec.ECDSA(hashes.SHA256()))
+    else:
+        signature = key.sign(body)
+    return parse_checkpoint(format_note(body, [NoteSignature(name, hint, signature)]))
+
+
+@pytest.mark.parametrize(
+    ("origin", "name", "check"),
+    [
+        ("rekor.sigstore.dev - 42", "rekor.sigstore.dev", None),
+        ("rekor.sigstore.dev", "rekor.sigstore.dev", None),
+        ("rekor.sigstore.dev - 42", "log.example", "checkpoint-origin"),
+        ("log.example - 42", "rekor.sigstore.dev", "checkpoint-origin"),
+        ("rekor.sigstore.dev-42", "rekor.sigstore.dev", "checkpoint-origin"),
+        ("rekor.sigstore.device - 42", "rekor.sigstore.dev", "checkpoint-origin"),
+    ],
+)
+def test_rekor_v1_is_known_by_its_key_and_bears_one_name(
+    origin: str, name: str, check: str | None
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key()
+    hint = note_key_id(name, public)[:4]
+    note = signed_by(key, origin, name, hint)
+    expected: dict[str, Any] = {"log_name": "log.example", "key": public, "key_hint": hint}
+    if check is None:
+        verify_checkpoint(note, **expected, v2=False)
+    else:
+        with pytest.raises(VerificationError) as caught:
+            verify_checkpoint(note, **expected, v2=False)
+        assert caught.value.check == check
+    # By another key of that name it is nothing.
+    stranger = ec.generate_private_key(ec.SECP256R1()).public_key()
+    with pytest.raises(VerificationError) as caught:
+        verify_checkpoint(note, **(expected | {"key": stranger}), v2=False)
+
+
+def test_rekor_v1_hints_at_any_key_by_its_hash() -> None:
+    public = KEY.public_key()
+    hint = hashlib.sha256(spki(public)).digest()[:4]
+    note = signed_by(KEY, f"{NAME} - 1", NAME, hint)
+    usual = note_key_id(NAME, public)[:4]
+    assert hint != usual
+    verify_checkpoint(note, log_name=NAME, key=public, key_hint=usual, v2=False)
+    named = signed_by(KEY, NAME, NAME, hint)
+    with pytest.raises(VerificationError):
+        verify_checkpoint(named, log_name=NAME, key=public, key_hint=usual, v2=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        ("log.example:3003/path", None),
+        ("log.example", None),
+        ("log.example:3003", "checkpoint-origin"),
+        ("log.example:3004/path", "checkpoint-origin"),
+        ("log.exampl", "checkpoint-origin"),
+        ("xlog.example", "checkpoint-origin"),
+    ],
+)
+def test_rekor_v2_bears_its_whole_name_or_its_hosts(name: str, check: str | None) -> None:
+    public = KEY.public_key()
+    whole = "log.example:3003/path"
+    note = signed_by(KEY, name, name, note_key_id(name, public)[:4])
+    expected: dict[str, Any] = {
+        "log_name": whole,
+        "key": public,
+        "key_hint": note_key_id(whole, public)[:4],
+    }
+    if check is None:
+        verify_checkpoint(note, **expected, v2=True)
+        return
+    with pytest.raises(VerificationError) as caught:
+        verify_checkpoint(note, **expected, v2=True)
+    assert caught.value.check == check
+
+
+def test_rekor_v2_signs_in_the_name_that_is_its_origin() -> None:
+    public = KEY.public_key()
+    whole = "log.example:3003"
+    note = signed_by(KEY, whole, "log.example", note_key_id("log.example", public)[:4])
+    with pytest.raises(VerificationError) as caught:
+        verify_checkpoint(
+            note,
+            log_name=whole,
+            key=public,
+            key_hint=note_key_id(whole, public)[:4],
+            v2=True,
+        )
+    assert caught.value.check == "checkpoint-signature"
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("log.example", "log.example"),
+        ("log.example:80", "log.example"),
+        ("log.example:80/a/b", "log.example"),
+        ("log.example/a:80", "log.example"),
+        ("[::1]:80", "[::1]"),
+        ("log.example:", "log.example:"),
+        ("log.example:http", "log.example:http"),
+        (":80", ":80"),
+        ("", ""),
+    ],
+)
+def test_host_of_a_name(name: str, host: str) -> None:
+    assert host_of(name) == host

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from keylessd.core.bundle import Bundle, MessageSignature
+from keylessd.core.bundle import Bundle, BundleVersion, MessageSignature
 from keylessd.core.certificate import Signer
 from keylessd.core.trusted_root import TimeRange, TrustedRoot
 from keylessd.core.verify import (
@@ -94,11 +94,11 @@ def test_verified_facts_name_their_sources() -> None:
 
 def test_steps_are_named_in_order() -> None:
     # All of them, where the options ask for all.
-    assert accepted(World(), now=SIGNED).steps == tuple(name for name, _ in KEYLESS_STEPS)
+    assert accepted(World(), now=SIGNED).steps == tuple(step.name for step in KEYLESS_STEPS)
     world = World()
     key = ManagedKey(world.key.public_key(), TimeRange(START, None))
     verified = accepted(world, world.message(managed=True), expected=key, now=SIGNED)
-    assert verified.steps == tuple(name for name, _ in MANAGED_KEY_STEPS)
+    assert verified.steps == tuple(step.name for step in MANAGED_KEY_STEPS)
 
 
 def test_steps_that_nobody_asked_for_are_not_reported_as_done() -> None:
@@ -111,13 +111,14 @@ def test_steps_that_nobody_asked_for_are_not_reported_as_done() -> None:
 
 
 def test_every_step_says_what_it_checks() -> None:
-    for name, check in (*KEYLESS_STEPS, *MANAGED_KEY_STEPS):
-        assert check.__doc__, name
+    for step in (*KEYLESS_STEPS, *MANAGED_KEY_STEPS):
+        assert step.check.__doc__, step.name
 
 
 def test_no_step_is_listed_twice() -> None:
     for steps in (KEYLESS_STEPS, MANAGED_KEY_STEPS):
-        assert len({name for name, _ in steps}) == len({check for _, check in steps}) == len(steps)
+        names = {step.name for step in steps}
+        assert len(names) == len({step.check for step in steps}) == len(steps)
 
 
 # --- bundle and certificate ----------------------------------------------------------------
@@ -176,7 +177,15 @@ def test_root_in_the_bundle() -> None:
     middle = der(world.ca.certificate)
     assert accepted(world, replace(bundle, certificates=(*bundle.certificates, middle)))
     with_root = replace(bundle, certificates=(*bundle.certificates, middle, root))
-    assert refused(world, with_root) == "bundle-root-certificate"
+    assert accepted(world, with_root)
+    # It is not what makes the certificate trusted.
+    stranger = World(key=world.key, ct=world.ct, rekor=world.rekor, tsa=world.tsa)
+    other = world.message(certificate=stranger.certificate())
+    chain = [der(ca.certificate) for ca in (stranger.ca, stranger.ca_root)]
+    bad = replace(other, certificates=(*other.certificates, *chain))
+    assert refused(world, bad) == "certificate-chain"
+    garbage = replace(bundle, certificates=(*bundle.certificates, b"\x30\x00"))
+    assert refused(world, garbage) == "certificate-format"
 
 
 def test_intermediate_from_the_bundle_is_not_used() -> None:
@@ -194,6 +203,45 @@ def test_intermediate_from_the_bundle_is_not_used() -> None:
 def test_bundle_without_entries() -> None:
     world = World()
     assert refused(world, replace(world.message(), entries=())) == "log-threshold"
+
+
+def without_checkpoint(world: World, version: BundleVersion, *, proof: bool) -> Bundle:
+    bundle = world.message()
+    (entry,) = bundle.entries
+    assert entry.proof is not None
+    bare = replace(entry, proof=replace(entry.proof, checkpoint=None) if proof else None)
+    return replace(bundle, version=version, entries=(bare,))
+
+
+def test_version_01_may_have_the_promise_beside_a_proof_without_checkpoint() -> None:
+    world = one()
+    old = without_checkpoint(world, BundleVersion.V01, proof=True)
+    assert accepted(world, old).omitted == ("inclusion-proof",)
+    assert refused(world, old, promise_only=False) == "proof-missing"
+    (entry,) = old.entries
+    assert entry.proof is not None
+    wrong = replace(entry, proof=replace(entry.proof, root_hash=bytes(32)))
+    assert refused(world, replace(old, entries=(wrong,))) == "inclusion-proof"
+    broken = replace(entry, promise=tampered(entry.promise or b""))
+    assert refused(world, replace(old, entries=(broken,))) == "inclusion-promise"
+
+
+def test_version_01_may_have_the_promise_alone_by_option() -> None:
+    world = one()
+    old = without_checkpoint(world, BundleVersion.V01, proof=False)
+    assert refused(world, old) == "proof-missing"
+    assert accepted(world, old, promise_only=True).omitted == ("inclusion-proof",)
+
+
+@pytest.mark.parametrize("proof", [True, False])
+def test_later_versions_need_the_checkpoint_whatever_the_option(proof: bool) -> None:
+    world = one()
+    old = without_checkpoint(world, BundleVersion.V01, proof=proof)
+    for version in (BundleVersion.V02, BundleVersion.V03, BundleVersion.DETACHED):
+        assert refused(world, replace(old, version=version)) == "proof-missing"
+        wrong = refused(world, replace(old, version=version), promise_only=True)
+        assert wrong == "proof-missing"
+    assert accepted(world, replace(world.message(), version=BundleVersion.V01)).omitted == ()
 
 
 def test_bundle_without_entries_by_option() -> None:

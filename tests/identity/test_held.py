@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ import pytest
 from givers import ACCOUNT
 from keylessd.errors import IdentityError, InvalidInputError
 from keylessd.flow.threads import Threads, run_inline
-from keylessd.held_settings import KINDS
+from keylessd.held_settings import KINDS, SecretPlace
 from keylessd.identity.held.identities import HeldIdentities
 from keylessd.identity.held.registry import MAKERS
+from keylessd.identity.held.secrets import read_secret
 from keylessd.identity.held.source import Parts
 from keylessd.identity.provider import Providers
 from keylessd.identity.source import IdentityRequest
@@ -201,3 +203,48 @@ async def test_delegates_are_sent(autojump_clock, tmp_path) -> None:
         world.iam.delegates = (middle,)
         identities = held(world, RELEASE + f'delegates = ["{middle}"]\n')
         assert await signs_as(identities, request()) == world.minted[-1]
+
+
+async def test_a_projected_file_is_followed_when_it_is_rotated(autojump_clock, tmp_path) -> None:
+    async with world_of(tmp_path) as world:
+        tokens = [world.mint(), world.mint()]
+        for number, token in enumerate(tokens):
+            (tmp_path / f"..{number}").mkdir()
+            (tmp_path / f"..{number}" / "token").write_text(token)
+        (tmp_path / "..data").symlink_to("..0")
+        (tmp_path / "token").symlink_to("..data/token")
+        identities = held(world, f'[identity.pod]\nkind = "file"\npath = "{tmp_path}/token"\n')
+        assert await signs_as(identities, request()) == tokens[0]
+        (tmp_path / "..data_tmp").symlink_to("..1")
+        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+        assert await signs_as(identities, request()) == tokens[1]
+        # Between two versions there is none, and that is told.
+        (tmp_path / "..data").unlink()
+        with pytest.raises(IdentityError, match="cannot be read") as caught:
+            await signs_as(identities, request())
+        assert caught.value.retryable
+
+
+async def test_a_request_that_names_its_services_is_for_our_own_user_alone(
+    autojump_clock, tmp_path
+) -> None:
+    async with world_of(tmp_path) as world:
+        identities = held(world, MACHINE + f"allow_uids = [{OWN_UID}, 1500]\n")
+        for uid, expected in ((OWN_UID, True), (1500, False)):
+            asked = replace(request(uid=uid), names_services=True)
+            assert (await signs_as(identities, asked) is not None) is expected
+        assert await signs_as(identities, request(uid=1500)) is not None
+
+
+async def test_credentials_of_the_service_manager(tmp_path) -> None:
+    place = SecretPlace(None, "dex")
+    (tmp_path / "dex").write_text("hunter2\n")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert read_secret("it", place, environ).reveal() == "hunter2"
+    for wrong in ({}, {"CREDENTIALS_DIRECTORY": "relative"}):
+        with pytest.raises(IdentityError, match="CREDENTIALS_DIRECTORY") as caught:
+            read_secret("it", place, wrong)
+        assert "LoadCredential=" in (caught.value.hint or "")
+    (tmp_path / "dex").unlink()
+    with pytest.raises(IdentityError, match="cannot be read"):
+        read_secret("it", place, environ)

@@ -25,7 +25,7 @@ CONFIGURED = frozenset({"ghes.corp.example", "127.0.0.1", "::1", "169.254.169.25
 
 def allowed(url: str, configured: frozenset[str] = frozenset()) -> httpx.URL:
     return allowed_url(
-        url, github.GIVER, known=github.HOST, configured=configured, setting="github_hosts"
+        url, github.GIVER, known=(github.HOST,), configured=configured, setting="github_hosts"
     )
 
 
@@ -165,6 +165,11 @@ async def test_buildkite_is_asked_at_the_jobs_own_path() -> None:
     grant = AmbientGrant("buildkite", Secret("t"), "https://agent.buildkite.com/v3/?x=y", "j-1")
     (request,) = await asked(grant)
     assert str(request.url) == "https://agent.buildkite.com/v3/jobs/j-1/oidc/tokens"
+    grant = AmbientGrant("buildkite", Secret("t"), "https://agent-edge.buildkite.com/v3", "j-1")
+    (request,) = await asked(grant)
+    assert str(request.url) == "https://agent-edge.buildkite.com/v3/jobs/j-1/oidc/tokens"
+    grant = AmbientGrant("buildkite", Secret("t"), None, "j-1")
+    assert [one.url.host for one in await asked(grant)] == ["agent.buildkite.com"]
     assert request.method == "POST"
 
 

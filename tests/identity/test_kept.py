@@ -12,7 +12,7 @@ import trio
 from issuer_rig import EPOCH, FakeClock, Issuer
 from keylessd.errors import IdentityError
 from keylessd.flow.singleflight import SingleFlight
-from keylessd.identity.held.kept import MAX_PAUSE, KeptToken, kept_from
+from keylessd.identity.held.kept import FETCH_SECONDS, MAX_PAUSE, KeptToken, kept_from
 from keylessd.identity.token import parse_token
 from keylessd.secret import Secret
 
@@ -45,6 +45,7 @@ async def kept(*, keeps: bool = True, lifetime: int = 3600):
     async with trio.open_nursery() as nursery:
         token = KeptToken(
             source,
+            name="it",
             key="it",
             flights=SingleFlight(nursery),
             nursery=nursery,
@@ -125,6 +126,21 @@ async def test_a_dead_one_is_never_given(autojump_clock) -> None:
         clock.advance(3591)
         with pytest.raises(IdentityError):
             await token.get()
+
+
+async def test_only_a_token_that_was_had_is_a_use(autojump_clock) -> None:
+    async with kept() as (clock, source, token):
+        source.errors = [IdentityError("identity_unavailable", "no")]
+        with pytest.raises(IdentityError):
+            await token.get()
+        assert token.last_used is None
+        clock.advance(10)
+        await token.get()
+        first = token.last_used
+        assert first == clock.now()
+        clock.advance(10)
+        await token.get()
+        assert token.last_used == clock.now() != first
 
 
 async def test_suspend_counts(autojump_clock) -> None:
@@ -228,3 +244,38 @@ async def test_a_server_that_gives_the_same_again_is_not_asked_all_the_time(
             await trio.sleep(0.1)
             clock.advance(1.0)
         assert source.calls <= 8
+
+
+async def test_one_that_takes_for_ever_is_given_up(autojump_clock) -> None:
+    async with kept() as (_, source, token):
+        source.takes = 10_000.0
+        began = trio.current_time()
+        with pytest.raises(IdentityError, match="within 45 seconds") as caught:
+            await token.get()
+        assert caught.value.retryable
+        assert trio.current_time() - began == FETCH_SECONDS
+
+
+async def test_a_waiter_that_leaves_does_not_end_the_call_of_others(autojump_clock) -> None:
+    async with kept() as (_, source, token):
+        source.takes = 2.0
+        async with trio.open_nursery() as nursery:
+            got = []
+
+            async def wait() -> None:
+                got.append(await token.get())
+
+            nursery.start_soon(wait)
+            with trio.move_on_after(1.0):
+                await token.get()
+        assert (len(got), source.calls) == (1, 1)
+
+
+async def test_the_log_tells_of_a_renewal_that_failed(autojump_clock, caplog) -> None:
+    async with kept() as (clock, source, token):
+        await token.get()
+        clock.advance(3000)
+        source.errors = [IdentityError("identity_unavailable", "the server is down")]
+        await token.get()
+        await trio.sleep(1)
+        assert [record.getMessage() for record in caplog.records] == ["identity.not_renewed"]

@@ -117,3 +117,43 @@ async def test_gates_that_were_held_are_forgotten_in_time(autojump_clock):
     await trio.sleep(2)
     async with admission.enter(LOG):
         assert list(admission._gates) == [LOG]
+
+
+async def test_an_upstream_that_bears_less_is_given_less(autojump_clock):
+    admission = Admission(active=3, queued=100)
+    inside: dict[str, int] = {"weak": 0, "strong": 0, "modest": 0}
+    most = dict(inside)
+
+    async def visit(name: str, active: int | None) -> None:
+        async with admission.enter(name, active=active):
+            inside[name] += 1
+            most[name] = max(most[name], inside[name])
+            await trio.sleep(1)
+            inside[name] -= 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(visit, "weak", 2)
+            nursery.start_soon(visit, "strong", 7)
+            nursery.start_soon(visit, "modest", None)
+        await trio.testing.wait_all_tasks_blocked()
+        assert admission.queued() == 8 + 7 + 7
+    # Never more than the house gives to anybody.
+    assert most == {"weak": 2, "strong": 3, "modest": 3}
+
+
+async def test_the_queue_begins_where_the_places_of_that_upstream_end(autojump_clock):
+    admission = Admission(active=3, queued=1)
+    refused = []
+
+    async def visit() -> None:
+        try:
+            async with admission.enter("weak", active=1):
+                await trio.sleep(1)
+        except BusyError:
+            refused.append(1)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(visit)
+    assert len(refused) == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -23,7 +25,7 @@ from keylessd.errors import (
     TokenError,
 )
 from keylessd.flow.singleflight import CallAbandonedError
-from keylessd.ops.sign import _Report
+from keylessd.ops.record import Report
 from keylessd.sandbox.faults import Cut, Delay, Endless, Garbage, LostReply, Status
 from keylessd.sandbox.rekor_v1 import INDEX_OFFSET
 from ops_rig import material_of, open_rig
@@ -72,8 +74,38 @@ async def test_a_lost_answer_of_v1_is_recovered_and_not_doubled(autojump_clock, 
         assert rig.faults["rekor-v1"].seen(method="GET") == 1
 
 
+async def test_a_lost_answer_of_v2_is_recovered_from_the_tiles(autojump_clock, tmp_path):
+    async with open_rig(tmp_path, "v2") as rig:
+        await rig.sign(b"before")
+        rig.faults["rekor-v2"].fail_next(1, LostReply(), method="POST")
+        result = await rig.sign()
+        await rig.verify(result.bundle, digest_of(SHA256, b"artifact"))
+        assert rig.faults["rekor-v2"].seen(method="POST") == 3  # before; lost, 409
+        assert rig.sigstore.counters()["rekor_v2_entries"] == 2
+        assert rig.sigstore.counters()["timestamps"] == 2
+        assert result.entries[0].log_index == 1
+        assert "signing_again" not in [name for name, _ in rig.events]
+
+
+@pytest.mark.parametrize("part", ["checkpoint", "tile/entries/000.p/2", "tile/0/000.p/2"])
+@pytest.mark.parametrize("fault", [Status(501), Status(404), Status(200, b"other")], ids=repr)
+async def test_a_lost_answer_of_v2_that_cannot_be_read_leads_to_a_fresh_signature(
+    autojump_clock, tmp_path, part, fault
+):
+    async with open_rig(tmp_path, "v2") as rig:
+        await rig.sign(b"before")
+        rig.faults["rekor-v2"].fail_next(1, LostReply(), method="POST")
+        rig.faults["rekor-v2"].fail(fault, path=f"/api/v2/{part}", method="GET")
+        result = await rig.sign()
+        await rig.verify(result.bundle, digest_of(SHA256, b"artifact"))
+        assert rig.sigstore.counters()["timestamps"] == 3
+        assert result.entries[0].log_index == 2
+        assert "signing_again" in [name for name, _ in rig.events]
+
+
 async def test_a_lost_answer_of_v2_leads_to_a_fresh_signature_and_stamp(autojump_clock, tmp_path):
     async with open_rig(tmp_path, "v2") as rig:
+        rig.faults["rekor-v2"].fail(Status(501), method="GET")
         rig.faults["rekor-v2"].fail_next(1, LostReply(), method="POST")
         result = await rig.sign()
         assert rig.faults["rekor-v2"].seen(method="POST") == 3  # lost, 409, the new signature
@@ -88,7 +120,7 @@ async def test_a_log_that_says_of_everything_that_it_has_it(autojump_clock, tmp_
         rig.faults["rekor-v2"].fail(Status(409, b'{"code":6,"message":"exists with index 7"}'))
         with pytest.raises(ServiceReplyError):
             await rig.sign()
-        assert rig.faults["rekor-v2"].total == 3
+        assert rig.faults["rekor-v2"].seen(method="POST") == 3
 
 
 @BOTH_LOGS
@@ -500,7 +532,7 @@ async def test_an_entry_that_a_log_gave_is_recorded_whatever_happens_then(
     ids=["error", "fault", "abandoned", "nested"],
 )
 def test_a_group_of_errors_is_recorded_as_its_worst(inner, facts):
-    assert _Report().failure(ExceptionGroup("", inner)) == facts
+    assert Report().failure(ExceptionGroup("", inner)) == facts
 
 
 async def test_a_group_of_cancellations_is_one(autojump_clock):
@@ -512,7 +544,7 @@ async def test_a_group_of_cancellations_is_one(autojump_clock):
                 nursery.start_soon(trio.sleep_forever)
                 nursery.start_soon(trio.sleep_forever)
         except BaseException as exc:
-            report.update(_Report().failure(exc))
+            report.update(Report().failure(exc))
             raise
 
     with trio.move_on_after(1):
@@ -598,3 +630,20 @@ async def test_no_token_in_ledger_progress_or_errors(autojump_clock, tmp_path, c
         shown += [str(caught.value), repr(caught.value.details), repr(rig.events), caplog.text]
         shown += [path.read_text() for path in tmp_path.iterdir()]
         assert token.reveal()[:40] not in "".join(shown)
+
+
+async def test_full_disk_asks_nobody_and_is_over_with_it(autojump_clock, tmp_path, monkeypatch):
+    def full_disk(fd, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with open_rig(tmp_path, "v2") as rig:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full_disk)
+            for _ in range(3):
+                with pytest.raises(DaemonError, match="No space left on device") as caught:
+                    await rig.sign()
+                assert caught.value.code == "ledger_unavailable"
+                assert caught.value.retryable
+        assert (rig.certificates, rig.entries) == (0, 0)
+        await rig.sign()
+        assert (rig.certificates, rig.entries) == (1, 1)

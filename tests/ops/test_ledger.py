@@ -189,6 +189,29 @@ def test_half_a_record_is_taken_back(tmp_path, monkeypatch):
     assert first_break(ledger.read(10)) is None
 
 
+def test_full_disk_moves_no_file_however_often_it_is_tried(tmp_path, monkeypatch):
+    ledger = opened(tmp_path, file_bytes=300, files_kept=3)
+    for number in range(6):
+        ledger.attempt({"n": number, "long": "x" * 100})
+    before = {path.name: path.read_bytes() for path in sorted(tmp_path.rglob("ledger*"))}
+    assert len(before) == 3
+    real = os.open
+
+    def no_new_file(path, flags, *mode):
+        if flags & os.O_CREAT and not Path(path).exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", no_new_file)
+    for _ in range(5):
+        with pytest.raises(LedgerError, match="No space left"):
+            ledger.attempt({"n": "none", "long": "x" * 200})
+    assert {path.name: path.read_bytes() for path in sorted(tmp_path.rglob("ledger*"))} == before
+    monkeypatch.undo()
+    ledger.attempt({"n": 6, "long": "x" * 200})
+    assert first_break(ledger.read(10)) is None
+
+
 def test_a_ledger_that_cannot_be_opened(tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "ledger.jsonl").symlink_to(tmp_path / "elsewhere")

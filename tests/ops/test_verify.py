@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
+
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from keylessd.core.bundle import parse_bundle
 from keylessd.core.digests import HashAlgorithm, digest_of
+from keylessd.core.legacy import Detached
 from keylessd.core.statement import Subject, build_statement
-from keylessd.core.verify import MissingDigestError
+from keylessd.core.verify import MissingDigestError, VerifyOptions
 from keylessd.errors import IdentityError, InvalidInputError, TokenError, VerificationError
 from keylessd.identity.source import AmbientGrant
 from keylessd.policy.expect import ExpectedSigner
@@ -103,3 +109,70 @@ async def test_whoami(autojump_clock, tmp_path):
         grant = AmbientGrant("github", Secret("s"), url="https://x")
         with pytest.raises(IdentityError, match="environments"):
             await rig.house.status.whoami(rig.request(ambient=grant))
+
+
+# --- what there was before bundles ---------------------------------------------------------
+
+
+async def test_old_forms_of_a_signature_that_was_made_here(autojump_clock, tmp_path):
+    async with open_rig(tmp_path, "v1") as rig:
+        bundle = parse_bundle((await rig.sign()).bundle)
+        (entry,) = bundle.entries
+        pem = x509.load_der_x509_certificate(bundle.certificates[0]).public_bytes(
+            serialization.Encoding.PEM
+        )
+        old = {
+            "base64Signature": b64encode(bundle.content.signature).decode(),
+            "cert": b64encode(pem).decode(),
+            "rekorBundle": {
+                "SignedEntryTimestamp": b64encode(entry.promise).decode(),
+                "Payload": {
+                    "body": b64encode(entry.body).decode(),
+                    "integratedTime": entry.integrated_time,
+                    "logIndex": entry.log_index,
+                    "logID": entry.log_id.hex(),
+                },
+            },
+        }
+        verified = await rig.verify(json.dumps(old).encode(), DIGEST)
+        assert verified.signer.identity == EMAIL
+        assert (verified.form, verified.omitted) == ("cosign", ("inclusion-proof",))
+        detached = Detached(signature=b64encode(bundle.content.signature), certificate=pem)
+        with pytest.raises(VerificationError) as caught:
+            await rig.verify(None, DIGEST, detached=detached)
+        assert (caught.value.check, caught.value.step) == ("log-threshold", "log-entries")
+
+
+async def test_what_cannot_be_read_fails_in_the_first_step(autojump_clock, tmp_path):
+    async with open_rig(tmp_path) as rig:
+        with pytest.raises(VerificationError) as caught:
+            await rig.verify(b"{}", DIGEST)
+        assert caught.value.step == "bundle"
+
+
+async def test_who_did_sign_is_told_with_the_steps_that_passed(autojump_clock, tmp_path):
+    async with open_rig(tmp_path) as rig:
+        bundle = (await rig.sign()).bundle
+        issuer = rig.sigstore.urls["oidc"]
+        eve = ExpectedSigner(identity="eve@example.org", issuer=issuer)
+        with pytest.raises(VerificationError) as caught:
+            await rig.verify(bundle, DIGEST, accepted=(eve,), options=VerifyOptions(explain=True))
+        error = caught.value
+        assert (error.check, error.step) == ("identity", "identity")
+        assert error.details["identity"] == EMAIL
+        assert error.details["issuer"] == issuer
+        passed = [report.name for report in error.passed]
+        assert passed[0] == "bundle"
+        assert passed[-1] == "statement"
+        assert all(report.facts for report in error.passed)
+
+
+async def test_inspecting_needs_no_trust_root(autojump_clock, tmp_path):
+    async with open_rig(tmp_path) as rig:
+        bundle = (await rig.sign()).bundle
+        rig.trust.current = None
+        found = await rig.house.verify.inspect(bundle, Detached())
+        assert found.form == "0.3"
+        shown = json.loads(found.json)
+        assert shown["verified"] is False
+        assert shown["certificates"][0]["signer"]["identity"] == EMAIL

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keyless.cli import _attest, _demo, _inputs, _login, _sign, _verify
+from keyless.cli import _attest, _demo, _inputs, _inspect, _login, _sign, _verify
 from keylessd.settings import (
     AmbientSettings,
     HttpSettings,
@@ -19,8 +19,9 @@ from keylessd.settings import (
 
 ROOT = Path(__file__).parents[2]
 TABLES = (
-    *(_sign.OPTIONS, _attest.OPTIONS, _verify.OPTIONS, _demo.OPTIONS, _inputs.WHERE),
-    *(_login.LOGIN, _login.LOGOUT, _inputs.IDENTITY),
+    *(_sign.OPTIONS, _attest.OPTIONS, _verify.OPTIONS, _inspect.OPTIONS),
+    *(_demo.OPTIONS, _inputs.WHERE, _login.LOGIN, _login.LOGOUT),
+    _inputs.IDENTITY,
 )
 
 

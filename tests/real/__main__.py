@@ -1,4 +1,4 @@
-"""`python -m tests.real install|up|status|down`: the real Sigstore services, for a person."""
+"""`python -m tests.real install|up|token|status|down`: the real Sigstore services, for a person."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ def main() -> int:
     one = commands.add_parser("install", help="build and install what is missing")
     one.add_argument("-p", "--jobs", type=int, help="compilers at once (default: all cores)")
     commands.add_parser("up", help="start everything and stay; print what points clients there")
+    commands.add_parser("token", help="print a fresh identity token of Dex; they end after minutes")
     commands.add_parser("status", help="say what is installed and what is up")
     commands.add_parser("down", help="end what `up` started")
     arguments = parser.parse_args()
     if arguments.command == "install":
         return _install(arguments.jobs)
-    return {"up": _up, "status": _status, "down": _down}[arguments.command]()
+    return {"up": _up, "token": _token, "status": _status, "down": _down}[arguments.command]()
 
 
 def _install(jobs: int | None) -> int:
@@ -52,6 +53,7 @@ def _up() -> int:
         )
         return 1
     sys.path.insert(0, str(_SUPPORT))
+    from tests.real.recipes import shown
     from tests.real.stack import Stack, StackError
 
     signal.signal(signal.SIGTERM, _interrupt)
@@ -61,7 +63,8 @@ def _up() -> int:
         environment = stack.environment()
         _state().write_text(json.dumps({"pid": os.getpid(), "environment": environment}))
         for name, value in environment.items():
-            print(f"export {name}={shlex.quote(value)}")
+            print(_export(name, value))
+        print("\n".join(shown()))
         sys.stderr.write(f"up in {stack.seconds:.1f} s; Ctrl-C ends it\n")
         sys.stdout.flush()
         while True:
@@ -75,6 +78,25 @@ def _up() -> int:
         stack.down()
         if _running() == os.getpid():
             _state().unlink()
+
+
+def _export(name: str, value: str) -> str:
+    if name == "PATH":
+        # Before whatever that person's is.
+        first, _, _ = value.partition(os.pathsep)
+        return f'export PATH={shlex.quote(first)}:"$PATH"'
+    return f"export {name}={shlex.quote(value)}"
+
+
+def _token() -> int:
+    if _running() is None:
+        sys.stderr.write("not up; run: python -m tests.real up\n")
+        return 1
+    sys.path.insert(0, str(_SUPPORT))
+    from tests.real.dex import password_grant
+
+    print(password_grant(json.loads(_state().read_text())["environment"]["URL_DEX"])["id_token"])
+    return 0
 
 
 def _interrupt(*_: object) -> None:

@@ -108,13 +108,13 @@ class Cosign:
         self, bundle: Path, artifact: Path, expected: Expected, *, attestation: bool = False
     ) -> str | None:
         done = self.run(*self.verify_words(bundle, artifact, expected, attestation=attestation))
-        return _judgement(done)
+        return judgement(done)
 
     def key_refusal(self, bundle: Path, artifact: Path, key: Path) -> str | None:
         """Judge a bundle of a managed key."""
         root = self._stack.trust / TRUSTED_ROOT
         words = ("verify-blob", "--bundle", bundle, "--trusted-root", root, "--key", key, artifact)
-        return _judgement(self.run(*words))
+        return judgement(self.run(*words))
 
     def sign_words(
         self, bundle: Path, artifact: Path, config: str, *, predicate: Path | None = None
@@ -162,7 +162,12 @@ def _has_both_times(bundle: Path) -> bool:
     return bool(stamps) and promised
 
 
-def _judgement(done: subprocess.CompletedProcess[str]) -> str | None:
+def judgement(done: subprocess.CompletedProcess[str]) -> str | None:
+    """Return why a command of cosign refused, or None if it accepted.
+
+    Raises:
+        ClientError: It failed in a way that is no refusal.
+    """
     if done.returncode == 0:
         return None
     lines = [line for line in done.stderr.splitlines() if line.startswith(("Error:", "error"))]
@@ -247,6 +252,7 @@ class SigstoreJs:
         self._root = json.loads((stack.trust / TRUSTED_ROOT).read_text())
         lock = json.loads((HERE / "js" / "package-lock.json").read_text())["packages"]
         self.version = lock["node_modules/sigstore"]["version"]
+        self.command_version = lock["node_modules/@sigstore/cli"]["version"]
         self._process = subprocess.Popen(
             [_node(), str(HERE / "js" / "judge.cjs")],
             env={**plain_environ(self._home), "NODE_PATH": str(node_modules())},
@@ -345,7 +351,9 @@ class SigstoreJs:
         words = " ".join((done.stdout + done.stderr).split())
         if done.returncode == 0:
             return None
-        return words or "it failed without a word"
+        # Of a stack trace the line that says what it is.
+        said = re.search(r"(?<!new )\b\w+Error: .+?(?= at |$)", words)
+        return said[0] if said else words or "it failed without a word"
 
 
 def not_a_subject(payload: bytes, artifact: Path) -> str | None:

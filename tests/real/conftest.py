@@ -132,15 +132,18 @@ def house(stack) -> Iterator[object]:
 def cosign(stack):
     from tests.real.clients import Cosign
 
-    return Cosign(stack)
+    one = Cosign(stack)
+    matrix.TABLE.introduce(one.name, one.version)
+    return one
 
 
 @pytest.fixture(scope="session")
 def sigstore_python(stack):
-    pytest.importorskip("sigstore")
     from tests.real.clients import SigstorePython
 
-    return SigstorePython(stack)
+    one = SigstorePython(stack)
+    matrix.TABLE.introduce(one.name, one.version)
+    return one
 
 
 @pytest.fixture(scope="session")
@@ -148,6 +151,8 @@ def sigstore_js(stack) -> Iterator[object]:
     from tests.real.clients import SigstoreJs
 
     one = SigstoreJs(stack)
+    matrix.TABLE.introduce(one.name, one.version)
+    matrix.TABLE.introduce(f"{one.name} command", one.command_version)
     yield one
     one.close()
 

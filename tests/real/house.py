@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.real.clients import Expected
@@ -97,6 +97,20 @@ class Keyless:
         return self._judge(
             self._house.keyless("verify", "--key", key, "--bundle", bundle, artifact)
         )
+
+    def words_refusal(
+        self, words: Sequence[str | Path], artifact: Path, expected: Expected | Path
+    ) -> str | None:
+        """Judge what *words* of the command name.
+
+        Args:
+            words: Options.
+            artifact: The file.
+            expected: The signer, or the file of a key.
+        """
+        if isinstance(expected, Path):
+            return self._judge(self._house.keyless("verify", "--key", expected, *words, artifact))
+        return self._judge(self._house.verify_as(expected, *words, artifact))
 
     def _judge(self, done: subprocess.CompletedProcess[str]) -> str | None:
         if done.returncode == 0:

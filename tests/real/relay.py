@@ -1,4 +1,7 @@
-"""A relay in front of a real service that loses answers on demand. It changes nothing else."""
+"""A relay in front of a real service that loses answers on demand. It changes nothing else.
+
+For a log whose tiles lie on a server of their own it is also what puts both under one address.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,10 @@ _PASSED = ("content-type", "location", "date", "retry-after", "x-log-index", "et
 class Relay:
     """Passes requests to *target* from a loopback port of its own, until close().
 
+    Args:
+        target: Where to.
+        tiles: Where GET requests below ``/api/v2/`` go to instead, if anywhere.
+
     Attributes:
         url: Where it listens.
         lose: How many more answers to POST requests get lost: the service has done its work,
@@ -20,7 +27,7 @@ class Relay:
         statuses: Of all answers of the service, in order, lost ones too.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, tiles: str | None = None) -> None:
         self.lose = 0
         self.statuses: list[tuple[str, int]] = []
         relay = self
@@ -32,10 +39,13 @@ class Relay:
                 """Say nothing."""
 
             def _pass(self) -> None:
+                url = target + self.path
+                if tiles is not None and self.command == "GET":
+                    url = tiles + self.path.removeprefix("/api/v2")
                 length = int(self.headers.get("content-length") or 0)
                 reply = httpx.request(
                     self.command,
-                    target + self.path,
+                    url,
                     content=self.rfile.read(length),
                     headers={
                         name: value

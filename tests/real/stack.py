@@ -14,13 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import httpx
+from tests.real.dex import password_grant
 from tests.real.keys import Keys, make_keys
 from tests.real.process import Program, free_ports, is_free
+from tests.real.recipes import environment
 from tests.real.services import (
     DATABASE_PASSWORD,
     EMAIL,
     HOST,
-    PASSWORD,
     TSA_METRICS,
     Maker,
 )
@@ -197,22 +198,9 @@ class Stack:
             self._token = (now, str(self.dex_login()["id_token"]))
         return self._token[1]
 
-    def dex_login(self, scope: str = "openid email offline_access") -> Mapping[str, object]:
+    def dex_login(self) -> Mapping[str, object]:
         """Return Dex's answer to the password grant."""
-        reply = httpx.post(
-            f"{self.urls.dex}/token",
-            data={
-                "grant_type": "password",
-                "client_id": "sigstore",
-                "username": EMAIL,
-                "password": PASSWORD,
-                "scope": scope,
-            },
-        )
-        reply.raise_for_status()
-        found = reply.json()
-        assert isinstance(found, dict)
-        return found
+        return password_grant(self.urls.dex)
 
     # --- the logs -----------------------------------------------------------------------------
 
@@ -228,26 +216,15 @@ class Stack:
         return _checkpoint_size(self.directory / name / "checkpoint")
 
     def environment(self) -> dict[str, str]:
-        """Return what points every client at this stack; see README."""
-        keys = self.directory / "keys"
-        return {
-            "KEYLESS_REAL": str(self.directory),
-            "SIGSTORE_ID_TOKEN": self.dex_token(),
-            "TRUSTED_ROOT": str(self.trust / TRUSTED_ROOT),
-            "SIGNING_CONFIG": str(self.trust / "signing-v2.json"),
-            "TRUST_CONFIG": str(self.trust / "trust-v2.json"),
-            "TUF_MIRROR": self.repository.url,
-            "TUF_ROOT_JSON": str(self.repository.root),
-            "SIGSTORE_ROOT_FILE": str(keys / "ca.pem"),
-            "SIGSTORE_CT_LOG_PUBLIC_KEY_FILE": str(keys / "ct.pub"),
-            "SIGSTORE_REKOR_PUBLIC_KEY": str(keys / "rekor1.pub"),
-            "GITSIGN_FULCIO_URL": self.urls.fulcio,
-            "GITSIGN_REKOR_URL": self.urls.rekor1,
-            "GITSIGN_OIDC_ISSUER": self.urls.dex,
-            "GITSIGN_OIDC_CLIENT_ID": "sigstore",
-            "GITSIGN_REKOR_MODE": "offline",
-            **{f"URL_{name.upper()}": url for name, url in asdict(self.urls).items()},
-        }
+        """Return what points every client at this stack, with a token that ends soon."""
+        found = environment(
+            directory=self.directory,
+            trust=self.trust,
+            tuf=(self.repository.url, self.repository.root),
+            signer=EMAIL,
+            urls=asdict(self.urls),
+        )
+        return {**found, "SIGSTORE_ID_TOKEN": self.dex_token()}
 
 
 def _urls(port: Mapping[str, int]) -> Urls:

@@ -11,7 +11,7 @@ from typing import Any
 Bundle = dict[str, Any]
 
 
-def _flip(text: str, position: int = -1) -> str:
+def flip(text: str, position: int = -1) -> str:
     """Change one byte of a base64 text."""
     raw = bytearray(base64.b64decode(text))
     raw[position] ^= 1
@@ -27,9 +27,9 @@ def _entry(bundle: Bundle) -> Bundle:
 def _signature(bundle: Bundle) -> None:
     if "dsseEnvelope" in bundle:
         one = bundle["dsseEnvelope"]["signatures"][0]
-        one["sig"] = _flip(one["sig"])
+        one["sig"] = flip(one["sig"])
     else:
-        bundle["messageSignature"]["signature"] = _flip(bundle["messageSignature"]["signature"])
+        bundle["messageSignature"]["signature"] = flip(bundle["messageSignature"]["signature"])
 
 
 def _payload(bundle: Bundle) -> None:
@@ -44,7 +44,7 @@ def _payload(bundle: Bundle) -> None:
 def _certificate(bundle: Bundle) -> None:
     # The last byte is one of the CA's signature.
     one = leaf(bundle)
-    one["rawBytes"] = _flip(one["rawBytes"])
+    one["rawBytes"] = flip(one["rawBytes"])
 
 
 def leaf(bundle: Bundle) -> Bundle:
@@ -67,7 +67,7 @@ def _body(bundle: Bundle) -> None:
 def _change_digest(spec: Bundle) -> None:
     if "hashedRekordV002" in spec:
         data = spec["hashedRekordV002"]["data"]
-        data["digest"] = _flip(data["digest"])
+        data["digest"] = flip(data["digest"])
         return
     holder = spec["payloadHash"] if "payloadHash" in spec else spec["data"]["hash"]
     digits = holder["value"]
@@ -77,12 +77,12 @@ def _change_digest(spec: Bundle) -> None:
 def _proof(bundle: Bundle) -> None:
     proof = _entry(bundle)["inclusionProof"]
     assert proof["hashes"], "the tree has to have more than one leaf"
-    proof["hashes"][0] = _flip(proof["hashes"][0])
+    proof["hashes"][0] = flip(proof["hashes"][0])
 
 
 def _root(bundle: Bundle) -> None:
     proof = _entry(bundle)["inclusionProof"]
-    proof["rootHash"] = _flip(proof["rootHash"])
+    proof["rootHash"] = flip(proof["rootHash"])
 
 
 def _checkpoint(bundle: Bundle) -> None:
@@ -90,13 +90,13 @@ def _checkpoint(bundle: Bundle) -> None:
     holder = _entry(bundle)["inclusionProof"]["checkpoint"]
     note, _, line = holder["envelope"].rstrip("\n").rpartition("\n")
     words = line.split(" ")
-    words[-1] = _flip(words[-1])
+    words[-1] = flip(words[-1])
     holder["envelope"] = f"{note}\n{' '.join(words)}\n"
 
 
 def _promise(bundle: Bundle) -> None:
     one = _entry(bundle)["inclusionPromise"]
-    one["signedEntryTimestamp"] = _flip(one["signedEntryTimestamp"])
+    one["signedEntryTimestamp"] = flip(one["signedEntryTimestamp"])
 
 
 def _integrated_time(bundle: Bundle) -> None:
@@ -108,7 +108,7 @@ def _integrated_time(bundle: Bundle) -> None:
 def _timestamp(bundle: Bundle) -> None:
     data = bundle["verificationMaterial"]["timestampVerificationData"]
     one = data["rfc3161Timestamps"][0]
-    one["signedTimestamp"] = _flip(one["signedTimestamp"])
+    one["signedTimestamp"] = flip(one["signedTimestamp"])
 
 
 _DAMAGES: Mapping[str, Callable[[Bundle], None]] = {

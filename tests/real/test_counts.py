@@ -10,16 +10,19 @@ from standing import bundle_of, certificates, log_indexes
 COUNT = 200
 
 
+@pytest.mark.parametrize(("instance", "log"), [("v1", "rekor1"), ("v2", "rekor2-a")])
 @pytest.mark.parametrize(("reuse", "wanted"), [("window", 1), ("never", COUNT)])
-def test_two_hundred_signatures(stack, house, judges, reuse: str, wanted: int) -> None:
+def test_two_hundred_signatures(
+    stack, house, judges, instance: str, log: str, reuse: str, wanted: int
+) -> None:
     house.kill_daemon()  # no certificate is left of other tests
-    files = house.files(COUNT, stem=f"count-{reuse}-")
+    files = house.files(COUNT, stem=f"count-{instance}-{reuse}-")
 
     with counted(stack) as added:
-        house.sign("v2", "--reuse", reuse, *files)
+        house.sign(instance, "--reuse", reuse, *files)
 
     assert added.certificates == wanted
-    assert added == {"rekor2-a": COUNT}
+    assert added == {log: COUNT}
     bundles = [bundle_of(path) for path in files]
     assert len(certificates(bundles)) == wanted
     assert set(log_indexes(bundles).values()) == {1}

@@ -8,6 +8,7 @@ of the place.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -152,7 +153,8 @@ def node_modules(folder: str = "js") -> Path:
 
 def missing() -> list[str]:
     """Return the names of what any of these tests needs and is not there."""
-    return [*missing_go(), *missing_debian(), *missing_npm()]
+    python = [] if importlib.util.find_spec("sigstore") else ["sigstore-python"]
+    return [*missing_go(), *missing_debian(), *missing_npm(), *python]
 
 
 def missing_go(*modules: str) -> list[str]:

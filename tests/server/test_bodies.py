@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keylessd.core.digests import HashAlgorithm
-from keylessd.errors import InvalidInputError, TokenError, UnknownFileError
+from keylessd.errors import InvalidInputError, StepReport, TokenError, UnknownFileError
 from keylessd.server.bodies import (
     MAX_TOKEN,
     accepted_of,
     batch_subjects,
     digests_of,
     options_of,
+    report_body,
     subjects_of,
     token_of,
     where_of,
@@ -164,10 +165,22 @@ def test_digests_signers_options_and_subjects() -> None:
 
     assert digest.algorithm is HashAlgorithm.SHA512
     assert (signer.identity_regexp, signer.issuer) == ("a.*", "i")
-    assert options_of({"options": {"tlog_threshold": 2}}).tlog_threshold == 2
-    assert options_of({}).sct_threshold == 1
+    assert options_of({"options": {"tlog_threshold": 2}}, managed=False).tlog_threshold == 2
+    assert options_of({}, managed=False).sct_threshold == 1
+    assert options_of({"explain": True}, managed=True).explain
     (subject,) = subjects_of([{"name": "n", "alg": "sha256", "value": bytes(32)}])
     assert dict(subject.digests) == {"sha256": "00" * 32}
+
+
+def test_long_report_is_cut_to_what_a_head_holds() -> None:
+    report = [StepReport(f"s{n}", ("\u2028" * 5000,) * 300) for n in range(20)]
+    body = report_body(report)
+    assert [row["step"] for row in body] == [f"s{n}" for n in range(20)]
+    facts = [fact for row in body for fact in row["facts"]]  # type: ignore[attr-defined]
+    assert 0 < sum(len(fact.encode()) for fact in facts) <= 24 << 10
+    assert report_body([StepReport("s", ("x" * 500, "y" * 501))]) == [
+        {"step": "s", "facts": ["x" * 500, "y" * 497 + "..."]}
+    ]
 
 
 def test_expression_that_does_not_compile() -> None:

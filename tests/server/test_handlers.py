@@ -17,9 +17,12 @@ from trio.testing import memory_stream_pair
 from keyless.wire import Event, Failure, Reply
 from keylessd.core.certificate import Signer
 from keylessd.core.digests import Digest, HashAlgorithm
+from keylessd.core.inspection import Inspection
+from keylessd.core.legacy import Detached
 from keylessd.core.sct import VerifiedSct
 from keylessd.core.statement import build_statement, parse_statement
 from keylessd.core.verify import Verified, VerifiedEntry, VerifiedTime
+from keylessd.errors import StepReport
 from keylessd.identity.keep import SessionKey
 from keylessd.identity.session_facts import Ended
 from keylessd.identity.source import AmbientGrant
@@ -137,7 +140,14 @@ class FakeHouse:
             predicate_type="https://t" if self.key_only else None,
             certificate=None,
             steps=("bundle", "signature"),
+            form="0.3",
+            omitted=(),
+            report=(StepReport("bundle", ("one", "two")),) if request.options.explain else (),
         )
+
+    async def inspect(self, bundle: bytes | None, detached: Detached) -> Inspection:
+        self.asked.append((bundle, detached))
+        return Inspection(None if bundle == b"bad" else "0.3", b'{"verified":false}')
 
     def slots(self, owner: Owner) -> list[SlotStatus]:
         self.asked.append(owner)
@@ -241,7 +251,7 @@ async def lab() -> AsyncIterator[Lab]:
     fake, trust, daemon = FakeHouse(), FakeTrust(), FakeDaemon()
     house = SimpleNamespace(
         sign=SimpleNamespace(sign=fake, attest=fake.attest, statement=fake.statement),
-        verify=SimpleNamespace(verify=fake.check),
+        verify=SimpleNamespace(verify=fake.check, inspect=fake.inspect),
         status=fake,
         login=fake_login(fake),
         ledger=fake,
@@ -453,6 +463,50 @@ async def test_verify_by_key(autojump_clock: object) -> None:
         assert reply.attachments == {"statement": b"{}"}
 
 
+async def test_verify_a_detached_signature(autojump_clock: object) -> None:
+    async with lab() as it:
+        parts = {"signature": b"s", "certificate": b"c", "certificate_chain": b"h"}
+        await it.peer.ask("verify", VERIFY, {**parts, "timestamp": b"t"})
+        (request,) = it.house.asked
+
+        assert request.bundle is None
+        assert request.detached == Detached(b"s", b"c", b"h", b"t")
+
+
+async def test_verify_tells_what_each_step_found_if_asked(autojump_clock: object) -> None:
+    async with lab() as it:
+        silent = await it.peer.ask("verify", VERIFY, {"bundle": b"{}"})
+        told = await it.peer.ask("verify", {**VERIFY, "explain": True}, {"bundle": b"{}"})
+
+        assert "report" not in silent.body
+        assert told.body["report"] == [{"step": "bundle", "facts": ["one", "two"]}]
+        assert (told.body["form"], told.body["omitted"]) == ("0.3", [])
+
+
+async def test_thresholds_of_a_managed_key(autojump_clock: object) -> None:
+    async with lab() as it:
+        body = {"digests": {"sha256": bytes(32)}, "options": {"time_threshold": 2}}
+        await it.peer.ask("verify", body, {"bundle": b"{}", "key": b"PEM"})
+        assert it.house.asked[0].options.managed_time_threshold == 2
+        body["options"] = {"sct_threshold": 1}
+        failure = await it.peer.ask("verify", body, {"bundle": b"{}", "key": b"PEM"})
+        assert failure.error.code == "invalid_input"
+        body["options"] = {"sct_threshold": 0, "tlog_threshold": 0}
+        await it.peer.ask("verify", body, {"bundle": b"{}", "key": b"PEM"})
+        assert it.house.asked[1].options.tlog_threshold == 0
+
+
+async def test_inspect(autojump_clock: object) -> None:
+    async with lab() as it:
+        reply = await it.peer.ask("inspect", {}, {"bundle": b"{}"})
+        bad = await it.peer.ask("inspect", {}, {"bundle": b"bad", "certificate": b"c"})
+
+        assert reply.body == {"form": "0.3"}
+        assert reply.attachments == {"inspection": b'{"verified":false}'}
+        assert bad.body == {}
+        assert it.house.asked[1] == (b"bad", Detached(certificate=b"c"))
+
+
 async def test_unknown_file_and_the_second_try(autojump_clock: object) -> None:
     async with lab() as it:
         body = {**VERIFY, "where": {"trusted_root": SHA}}
@@ -469,10 +523,11 @@ async def test_unknown_file_and_the_second_try(autojump_clock: object) -> None:
 
 
 async def test_whoami(autojump_clock: object) -> None:
+    grant = {"kind": "github", "url": "https://x", "job": "7", "audience": "corp"}
     async with lab() as it:
         reply = await it.peer.ask(
             "whoami",
-            {"identity": "me", "ambient": {"kind": "github", "url": "https://x", "job": "7"}},
+            {"identity": "me", "ambient": grant},
             {"identity_token": b"t", "ambient_token": b" s\n"},
         )
 
@@ -480,7 +535,9 @@ async def test_whoami(autojump_clock: object) -> None:
         (asked,) = it.house.asked
         assert asked.token.reveal() == "t"
         assert asked.identity == "me"
-        assert asked.ambient == AmbientGrant("github", Secret("s"), url="https://x", job="7")
+        assert asked.ambient == AmbientGrant(
+            "github", Secret("s"), url="https://x", job="7", audience="corp"
+        )
 
 
 @pytest.mark.parametrize("secret", [b"", b" ", b"a b\x00", b"\xff\xfe", b"x" * 70_000, b"a\nb"])

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from keylessd.services.exchange import Asked, UnwantedBodyError
 from keylessd.services.pool import ON_LINK, PooledTransport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -323,17 +324,166 @@ async def test_tls_server_is_verified(tmp_path, trusted, name, accepted):
     assert server.requests == (3 if accepted else 0)
 
 
+# --- whole answers ---------------------------------------------------------------------------
+
+LIMITS = {"connect": 5.0, "write": 5.0, "read": 5.0, "pool": 5.0}
+
+
+async def run_asking(server, test, **kwargs):
+    """Like run(), for the way that passes by httpx's objects."""
+    async with trio.open_nursery() as nursery:
+        port = await server.start(nursery)
+        pool = transport(**kwargs)
+
+        async def ask(body=b"", limits=LIMITS):
+            asked = Asked(b"POST", b"/x", [(b"Host", b"localhost")], body)
+            return await pool.ask(("http", "127.0.0.1", port), asked, max_body=100, limits=limits)
+
+        await test(ask)
+        await pool.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def test_asking_uses_a_connection_again(autojump_clock):
+    server = Server(answer(OK))
+
+    async def test(ask):
+        for number in range(5):
+            assert (await ask(b"%d" % number)).body == b"hello"
+
+    await run_asking(server, test)
+    assert server.connections == 1
+    assert server.bodies == [b"0", b"1", b"2", b"3", b"4"]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        answer(OK, keep=False),
+        answer(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello"),
+        answer(b"HTTP/1.1 200 OK\r\n\r\nhello", keep=False),
+        answer(OK, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"),
+    ],
+    ids=["hangs up", "says close", "no length", "talks unasked"],
+)
+async def test_asking_does_not_use_a_connection_again(autojump_clock, script):
+    server = Server(script)
+
+    async def test(ask):
+        for _ in range(2):
+            assert (await ask()).body == b"hello"
+            await trio.testing.wait_all_tasks_blocked()
+
+    await run_asking(server, test)
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (answer(keep=False), httpx.RemoteProtocolError),
+        (answer(b"SSH-2.0-OpenSSH\r\n\r\n"), httpx.RemoteProtocolError),
+        (answer(OK[:-2], keep=False), httpx.RemoteProtocolError),
+        (answer(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20000), httpx.RemoteProtocolError),
+        (answer(OK[:-2]), httpx.ReadTimeout),
+        (answer(b"HTTP/1.1 200 OK\r\n"), httpx.ReadTimeout),
+        (answer(OK.replace(b"5", b"500")), UnwantedBodyError),
+        (answer(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 101), UnwantedBodyError),
+    ],
+    ids=[
+        "nothing",
+        "garbage",
+        "half a body",
+        "endless head",
+        "stuck",
+        "stuck head",
+        "said too long",
+        "too long",
+    ],
+)
+async def test_asking_and_broken_answers(autojump_clock, script, error):
+    server = Server(script)
+
+    async def test(ask):
+        for _ in range(20):  # more than there are connections: each was given back
+            with pytest.raises(error):
+                await ask()
+        server.script = answer(OK)
+        assert (await ask()).body == b"hello"
+
+    await run_asking(server, test)
+
+
+async def test_cancelled_asking_gives_its_connection_back(autojump_clock):
+    async def never(stream, number):
+        await stream.send_all(OK[:-1])
+        await trio.sleep_forever()
+
+    server = Server(never)
+
+    async def test(ask):
+        for _ in range(3):
+            async with trio.open_nursery() as nursery:
+                for _ in range(8):
+                    nursery.start_soon(ask, b"", {})
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+        server.script = answer(OK)
+        assert (await ask()).body == b"hello"
+
+    await run_asking(server, test)
+
+
+async def test_early_refusal_of_a_long_body_is_read(autojump_clock):
+    async def serve(stream):
+        await stream.receive_some(100)
+        await stream.send_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await stream.send_eof()
+        while await stream.receive_some():
+            pass
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, serve, 0)
+        origin = ("http", "127.0.0.1", listeners[0].socket.getsockname()[1])
+        pool = transport()
+        asked = Asked(b"POST", b"/", [(b"Host", b"localhost")], b"x" * (8 << 20))
+        reply = await pool.ask(origin, asked, max_body=100, limits=LIMITS)
+        assert reply.status == 413
+        await pool.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def test_server_that_reads_nothing_is_given_up(autojump_clock):
+    async def serve(stream):
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, serve, 0)
+        origin = ("http", "127.0.0.1", listeners[0].socket.getsockname()[1])
+        pool = transport()
+        asked = Asked(b"POST", b"/", [(b"Host", b"localhost")], b"x" * (16 << 20))
+        with pytest.raises(httpx.WriteTimeout):
+            await pool.ask(origin, asked, max_body=100, limits=LIMITS)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_name_that_leads_where_no_service_is_gets_nothing_sent():
     server = Server(answer(OK))
     async with trio.open_nursery() as nursery:
         port = await server.start(nursery)
         url = f"http://127.0.0.1:{port}/"
+        origin = ("http", "127.0.0.1", port)
+        plain = Asked(b"GET", b"/", [(b"Host", b"localhost")], b"")
         async with transport(refuses=lambda address: address == "127.0.0.1") as pool:
             with pytest.raises(httpx.ConnectError, match="where no service is"):
                 await pool.handle_async_request(httpx.Request("GET", url))
+            with pytest.raises(httpx.ConnectError, match="where no service is"):
+                await pool.ask(origin, plain, max_body=100, limits=LIMITS)
             assert server.requests == 0
             # Unless it is meant.
             asked = httpx.Request("GET", url, extensions={ON_LINK: True})
             response = await pool.handle_async_request(asked)
             assert await response.aread() == b"hello"
+            reply = await pool.ask(origin, plain, max_body=100, limits=LIMITS, on_link=True)
+            assert reply.body == b"hello"
         nursery.cancel_scope.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from dataclasses import dataclass, replace
@@ -15,12 +16,13 @@ from sigstore.models import TrustedRoot as TheirRoot
 from sigstore.verify import Verifier
 from sigstore.verify.policy import Identity
 
-from keylessd.core.bundle import parse_bundle, serialize_bundle
+from keylessd.core.bundle import Bundle, BundleVersion, parse_bundle, serialize_bundle
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
 from keylessd.core.trusted_root import TrustedRoot, parse_trusted_root, serialize_trusted_root
 from keylessd.core.verify import verify_bundle
 from keylessd.errors import VerificationError
 from keylessd.policy.expect import AnySigner, ExpectedSigner
+from minted_faults import SIGNER, Minted
 from sigsim.pki import Leaf, utf8
 from sigsim.worlds import ARTIFACT, World, digests, statement, v1_log
 
@@ -75,7 +77,7 @@ class Subject:
     artifact: bytes
     signer: tuple[str, str]
     root: TrustedRoot
-    their_verifier: Verifier
+    their_verifier: Verifier | None
 
     def ours(self, raw: bytes) -> str:
         """Return ACCEPTED or the check that failed. Any other exception is a finding."""
@@ -92,6 +94,8 @@ class Subject:
     def theirs(self, raw: bytes) -> str:
         """Return ACCEPTED, or the kind of the refusal; a crash of theirs is one too."""
         policy = Identity(identity=self.signer[0], issuer=self.signer[1])
+        if self.their_verifier is None:
+            return "refused: the trust root"
         try:
             bundle = TheirBundle.from_json(raw)
             if bundle._dsse_envelope is not None:
@@ -115,7 +119,18 @@ class Subject:
         good, read = parse_bundle(json.dumps(self.value).encode()), parse_bundle(raw)
         if read in (good, replace(good, timestamps=())):
             return None
+        if good.version is BundleVersion.V01 and read == _without_checkpoints(good):
+            return None
         return f"accepted; they say {theirs}"
+
+
+def _without_checkpoints(bundle: Bundle) -> Bundle:
+    """Return what a v0.1 bundle may be: with promises, and proofs that nobody signed."""
+    entries = []
+    for entry in bundle.entries:
+        assert entry.proof is not None
+        entries.append(replace(entry, proof=replace(entry.proof, checkpoint=None)))
+    return replace(bundle, entries=tuple(entries))
 
 
 def real_subjects(vectors: Path) -> list[Subject]:
@@ -153,15 +168,20 @@ def minted_subjects(folder: Path) -> list[Subject]:
     return found
 
 
+def minted_subject(name: str, minted: Minted, folder: Path) -> Subject:
+    """Return a bundle of `minted_faults`; the trust root is written to *folder*."""
+    root_file = folder / "root.json"
+    root_file.write_bytes(serialize_trusted_root(minted.root))
+    value = json.loads(serialize_bundle(minted.bundle))
+    return _subject(name, value, ARTIFACT, SIGNER, root_file)
+
+
 def _subject(
     name: str, value: Any, artifact: bytes, signer: tuple[str, str], root_file: Path
 ) -> Subject:
     logging.getLogger("sigstore").setLevel(logging.CRITICAL)
-    return Subject(
-        name,
-        value,
-        artifact,
-        signer,
-        parse_trusted_root(root_file.read_bytes()),
-        Verifier(trusted_root=TheirRoot.from_file(str(root_file))),
-    )
+    their_verifier = None
+    with contextlib.suppress(ValueError):  # their reader's error is one
+        their_verifier = Verifier(trusted_root=TheirRoot.from_file(str(root_file)))
+    root = parse_trusted_root(root_file.read_bytes())
+    return Subject(name, value, artifact, signer, root, their_verifier)

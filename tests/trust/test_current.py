@@ -23,6 +23,7 @@ from keylessd.errors import (
     TrustUnavailableError,
     UnknownInstanceError,
 )
+from keylessd.flow.singleflight import SingleFlight
 from keylessd.flow.threads import Threads, run_inline
 from keylessd.services.http import HttpClient, new_client
 from keylessd.trust.current import Trust
@@ -315,6 +316,40 @@ async def test_requests_do_not_hammer_a_dead_repository(autojump_clock):
         assert len(asked) <= 4
         assert caught.value.retry_after_seconds is not None
         assert 0 < caught.value.retry_after_seconds <= 10
+
+
+async def test_request_does_not_wait_long_for_what_drips_in(autojump_clock):
+    house = House()
+    house.repository.seconds = 60.0
+    async with house.running() as trust:
+        with pytest.raises(TrustUnavailableError, match=r"public\.example has not delivered"):
+            await trust.material(Where())
+        assert trio.current_time() == 20
+        # It was not given up: whoever asks later finds it.
+        await trio.sleep(41)
+        assert (await trust.material(Where())).instance == "public"
+        assert len(house.repository.refreshes) == 1
+
+
+async def test_usable_material_is_not_held_back_by_a_slow_repository(autojump_clock):
+    house = House()
+    house.repository.cached = house.repository.set_of_now(age=timedelta(hours=1))
+    house.repository.seconds = 60.0
+    source = house.trust._tuf_source(
+        TufInstance("local", "http://127.0.0.1:1", b"root"), refresh_first=True
+    )
+    async with trio.open_nursery() as nursery:
+        flights = SingleFlight(nursery)
+        material = await source.get("sign", flights)
+        assert trio.current_time() == 3
+        assert material.fetched == EPOCH - timedelta(hours=1)
+        # Not each request waits anew.
+        for _ in range(5):
+            await source.get("sign", flights)
+        assert trio.current_time() == 3
+        house.repository.seconds = 1.0
+        await trio.sleep(10)
+        assert (await source.get("sign", flights)).fetched > EPOCH
 
 
 async def test_damaged_cache_is_replaced(autojump_clock):

@@ -22,6 +22,7 @@ from tuf.api.metadata import MetaFile
 from keylessd.errors import TrustExpiredError, TrustInvalidError, TrustUnavailableError
 from keylessd.flow.threads import Threads
 from keylessd.services.http import HttpClient, new_client
+from keylessd.trust import downloads as downloads_module
 from keylessd.trust import repository as repository_module
 from keylessd.trust.instances import TufInstance
 from keylessd.trust.repository import Repository
@@ -489,6 +490,20 @@ async def test_slow_mirror_meets_the_deadline(plain, monkeypatch):
 
     plain.sim.fault = fault
     await refused(plain, TrustUnavailableError, "did not deliver")
+
+
+async def test_mirror_that_never_answers_is_asked_once_and_not_for_long(plain, monkeypatch):
+    await plain.refresh()
+    monkeypatch.setattr(downloads_module, "OPEN_SECONDS", 0.05)
+    asked = []
+
+    async def fault(request):
+        asked.append(request)
+        await trio.sleep_forever()
+
+    plain.sim.fault = fault
+    await refused(plain, TrustUnavailableError, r"tuf\.example.*no answer within")
+    assert len(asked) == 1
 
 
 async def test_cancelled_refresh_ends_its_thread_and_its_response(plain):

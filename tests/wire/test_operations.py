@@ -46,6 +46,23 @@ GOOD = {
         {"bundle": 1},
     ),
     "verify a key": ("verify", {"digests": {"sha512": bytes(64)}}, {"bundle": 1, "key": 2}),
+    "verify without evidence": (
+        "verify",
+        {
+            "digests": {"sha256": HASH},
+            "accepted": [SIGNER],
+            "options": {"tlog_threshold": 0, "sct_threshold": 0},
+            "explain": True,
+        },
+        {"bundle": 1},
+    ),
+    "verify detached": (
+        "verify",
+        {"digests": {"sha256": HASH}, "accepted": [SIGNER]},
+        {"signature": 1, "certificate": 2, "certificate_chain": 3, "timestamp": 4},
+    ),
+    "inspect": ("inspect", {}, {"bundle": 1}),
+    "inspect detached": ("inspect", {}, {"signature": 1}),
     "verify with all": (
         "verify",
         {
@@ -63,7 +80,7 @@ GOOD = {
     "whoami": ("whoami", {"where": {}}, {"identity_token": 1}),
     "whoami of a job": (
         "whoami",
-        {"ambient": {"kind": "github", "url": "https://x"}, "identity": "build"},
+        {"ambient": {"kind": "github", "url": "https://x", "audience": "a"}, "identity": "b"},
         {"ambient_token": 9},
     ),
     "sign as somebody": ("sign", {"digest": SHA, "identity": "a@example.com"}, {}),
@@ -175,7 +192,16 @@ BAD = {
         {**VERIFY, "accepted": [{**SIGNER, "extensions": {"a": 1}}]},
         {"bundle": 1},
     ),
-    "threshold zero": ("verify", {**VERIFY, "options": {"tlog_threshold": 0}}, {"bundle": 1}),
+    "threshold zero": ("verify", {**VERIFY, "options": {"time_threshold": 0}}, {"bundle": 1}),
+    "threshold below zero": (
+        "verify",
+        {**VERIFY, "options": {"tlog_threshold": -1}},
+        {"bundle": 1},
+    ),
+    "certificate alone": ("verify", VERIFY, {"certificate": 1}),
+    "explain as a number": ("verify", {**VERIFY, "explain": 1}, {"bundle": 1}),
+    "nothing to inspect": ("inspect", {}, {"certificate": 1}),
+    "inspect by a trust root": ("inspect", {}, {"bundle": 1, "trusted_root": 1}),
     "threshold true": ("verify", {**VERIFY, "options": {"sct_threshold": True}}, {"bundle": 1}),
     "option unknown": ("verify", {**VERIFY, "options": {"insecure": True}}, {"bundle": 1}),
     "a grant without its secret": (

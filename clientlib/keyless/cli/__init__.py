@@ -20,6 +20,7 @@ _COMMANDS = {
     "sign": ("_sign", "sign files or digests"),
     "attest": ("_attest", "sign an in-toto statement about files"),
     "verify": ("_verify", "verify files or digests against their bundles"),
+    "inspect": ("_inspect", "show what is in a bundle, without verifying it"),
     "login": ("_login", "log in, once for everything that follows"),
     "logout": ("_login", "end a session"),
     "lock": ("_lock", "let the daemon sign nothing until it is unlocked"),

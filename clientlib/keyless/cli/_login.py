@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from keyless.values import Identity
+    from keyless.states import Identity
 
 ABOUT_LOGIN = """
 Log in once; everything the daemon signs from then on is signed as you, until the session ends.

@@ -128,6 +128,8 @@ def error_value(error: "KeylessError") -> "dict[str, object]":
         value["hint"] = error.hint
     if error.details:
         value["details"] = error.details
+    if error.report:
+        value["report"] = error.report
     return value
 
 
@@ -154,6 +156,10 @@ def complain(error: "KeylessError", *, about: str = "") -> None:
         fact = error.details.get(name)
         if fact is not None:
             err(f"  {name + ':':8}{shown(str(fact))}")
+    signer = error.details.get("identity")
+    if signer is not None:
+        issuer = error.details.get("issuer", "")
+        err(f"  signed by: {shown(str(signer))} ({shown(str(issuer))})")
     if error.hint is not None:
         err(f"  {shown(error.hint)}")
     elif error.retry_after_ms is not None:

@@ -11,7 +11,7 @@ from keyless.cli._text import moment, span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from keyless.values import Identity, InstanceState, Status
+    from keyless.states import Identity, InstanceState, Status
 
 _ABOUT = {
     "status": "Show the daemon: its instances, the keys it holds, what it was asked for.",

@@ -2,6 +2,7 @@
 
 import os
 
+from keyless.cli._detached import PARTS, WHAT, detached_of
 from keyless.cli._inputs import WHERE, digest_argument, read_file, where_of
 from keyless.cli._options import Option, Options, UsageError
 from keyless.cli._output import (
@@ -9,6 +10,7 @@ from keyless.cli._output import (
     OK,
     Progress,
     complain,
+    err,
     error_value,
     exit_code,
     json_line,
@@ -21,11 +23,16 @@ from keyless.values import AcceptedSigner, Digest, Thresholds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from keyless.values import VerifyResult
+    from collections.abc import Sequence
+    from typing import Any
+
+    from keyless.values import Detached, VerifyResult
 
 ABOUT = """
 Verify that somebody you name signed exactly these files. The bundle is looked for beside FILE
 (FILE.sigstore.json, then FILE.sigstore) unless --bundle names it. Nothing is asked of the network.
+Older forms are verified too: the JSON that cosign wrote with --bundle, and --signature with
+--certificate or --key.
 
 Say whom you expect: --certificate-identity with --certificate-oidc-issuer, or --key. Either may be
 given several times; each identity is then accepted from each issuer. Expressions must match the
@@ -33,7 +40,11 @@ whole text.
 """
 
 OPTIONS = (
-    Option("--bundle -b", "BUNDLE", "the bundle (one artifact)"),
+    Option("--bundle -b", "BUNDLE", "the bundle (one artifact), also cosign's JSON of old"),
+    Option("--signature", "FILE", "the signature alone, if there is no bundle"),
+    Option("--certificate --cert", "FILE", "the signer's certificate, beside --signature"),
+    Option("--certificate-chain", "FILE", "its chain; the trust root says who is trusted"),
+    Option("--rfc3161-timestamp", "FILE", "a timestamp of the signature, beside --signature"),
     Option("--certificate-identity --cert-identity", "I", "who signed, exactly", many=True),
     Option("--certificate-identity-regexp", "R", "who signed, as an RE2 expression", many=True),
     Option("--certificate-oidc-issuer --cert-oidc-issuer", "URL", "who says so", many=True),
@@ -50,13 +61,32 @@ OPTIONS = (
     Option("--timestamp-threshold", "N", "how many times must be proven (1)"),
     Option("--sct-threshold", "N", "how many certificate logs must have the certificate (1)"),
     Option("--promise-only", "", "accept old (v0.1) bundles with a log's promise and no proof"),
-    Option("--verbose -v", "", "show every check that was made"),
+    Option("--require-inclusion-proof", "", "refuse whatever has a log's promise only"),
+    Option(
+        "--insecure-ignore-tlog --private-infrastructure",
+        "",
+        "accept a signature that is in no transparency log",
+        key="ignore_tlog",
+    ),
+    Option(
+        "--insecure-ignore-sct",
+        "",
+        "accept a certificate that no log has seen",
+        key="ignore_sct",
+    ),
+    Option("--verbose -v", "", "show every check and what it found"),
     # Always so here.
     Option("--offline", "", hidden=True),
     Option("--new-bundle-format", "", hidden=True),
     Option("--use-signed-timestamps", "", hidden=True),
 )
 
+# What is said of a signature that was accepted without the usual evidence.
+_WITHOUT = {
+    "log-entries": "in NO transparency log",
+    "inclusion-proof": "promised to a transparency log, inclusion NOT proven",
+    "certificate-transparency": "certificate in NO transparency log",
+}
 _MAX_THRESHOLD = 32  # as the protocol has it
 _WORKFLOW = ("trigger", "sha", "name", "repository", "ref")
 
@@ -70,8 +100,10 @@ def run(command: str, argv: "list[str]") -> int:
         return OK
     if not options.words:
         raise UsageError("name at least one file or digest to verify")
-    if options.text("bundle") is not None and len(options.words) > 1:
-        raise UsageError("--bundle names the bundle of one artifact")
+    for name in ("bundle", *PARTS):
+        if options.text(name) is not None and len(options.words) > 1:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} names the {WHAT[name]} of one artifact")
     accepted = _accepted(options)
     key_path = options.text("key")
     if key_path is None and not accepted:
@@ -103,6 +135,7 @@ def run(command: str, argv: "list[str]") -> int:
                 where=where,
                 predicate_type=kind,
                 thresholds=thresholds,
+                explain=options.flag("json") or options.flag("verbose"),
             ):
                 name = options.words[position]
                 progress.step()
@@ -119,13 +152,15 @@ def run(command: str, argv: "list[str]") -> int:
     return worst
 
 
-def _item(word: str, options: Options) -> "tuple[str | Digest, bytes] | KeylessError":
+def _item(word: str, options: Options) -> "tuple[str | Digest, bytes | Detached] | KeylessError":
     """Return what is verified and its bundle, or why there is none; that ends this item only."""
     try:
         # A file of that name wins over its reading as a digest.
         given = None if word == "-" or os.path.exists(word) else digest_argument(word)
-        path = options.text("bundle") or _find_bundle(word, is_file=given is None)
-        bundle = read_file(path, what="--bundle")
+        bundle: bytes | Detached | None = detached_of(options)
+        if bundle is None:
+            path = options.text("bundle") or _find_bundle(word, is_file=given is None)
+            bundle = read_file(path, what="--bundle")
     except KeylessError as error:
         return error
     return (word if given is None else Digest(*given)), bundle
@@ -137,11 +172,10 @@ def _find_bundle(word: str, *, is_file: bool) -> str:
     for ending in (".sigstore.json", ".sigstore"):
         if os.path.exists(word + ending):
             return word + ending
-    raise KeylessError(
-        "file_error",
-        f"there is no bundle {word}.sigstore.json",
-        hint="name it with --bundle, or sign the file first: keyless sign",
-    )
+    hint = "name it with --bundle, or sign the file first: keyless sign"
+    if os.path.exists(f"{word}.sig"):
+        hint = f"there is {word}.sig; an old signature is named with --signature and --certificate"
+    raise KeylessError("file_error", f"there is no bundle {word}.sigstore.json", hint=hint)
 
 
 def _accepted(options: Options) -> "list[AcceptedSigner]":
@@ -183,7 +217,19 @@ def _thresholds(options: Options) -> "Thresholds | None":
     tlogs = _count(options, "tlog_threshold")
     times = _count(options, "timestamp_threshold")
     scts = _count(options, "sct_threshold")
-    promise_only = options.flag("promise_only") or None
+    if options.flag("ignore_tlog"):
+        if tlogs is not None:
+            raise UsageError("--insecure-ignore-tlog and --tlog-threshold exclude each other")
+        tlogs = 0
+    if options.flag("ignore_sct"):
+        if scts is not None:
+            raise UsageError("--insecure-ignore-sct and --sct-threshold exclude each other")
+        scts = 0
+    promise_only: bool | None = options.flag("promise_only") or None
+    if options.flag("require_inclusion_proof"):
+        if promise_only:
+            raise UsageError("--promise-only and --require-inclusion-proof exclude each other")
+        promise_only = False
     if tlogs is times is scts is promise_only is None:
         return None
     return Thresholds(tlogs=tlogs, times=times, scts=scts, promise_only=promise_only)
@@ -215,25 +261,30 @@ def _report(name: str, result: "VerifyResult", options: Options) -> None:
         who = f"signed by {shown(result.identity)} ({shown(result.issuer or '')})"
     else:
         who = f"signed by the key sha256:{result.key_sha256}"
-    out(f"{shown(name)}: OK, {who}")
+    without = [_WITHOUT.get(name, f"without {shown(name)}") for name in result.omitted or ()]
+    out(f"{shown(name)}: OK, {', '.join([who, *without])}")
     if options.flag("verbose"):
-        for line in _facts(result):
-            out(f"  {shown(line)}")
+        for line in _told(result.report or [], result.steps):
+            out(line)
 
 
-def _facts(result: "VerifyResult") -> "list[str]":
-    from keyless.cli._text import moment
-
-    lines = [f"{moment(time.time)} according to {time.authority}" for time in result.times]
-    lines += [f"logged in {entry.log} as #{entry.log_index}" for entry in result.entries]
-    if result.predicate_type is not None:
-        lines.append(f"attests {result.predicate_type}")
-    lines += [f"{name}: {value}" for name, value in (result.extensions or {}).items()]
-    lines += [f"checked: {step}" for step in result.steps]
+def _told(report: "list[dict[str, Any]]", steps: "Sequence[str]") -> "list[str]":
+    """Return the steps that passed, numbered, each with what it found."""
+    facts = {step["step"]: step["facts"] for step in report}
+    lines = []
+    for number, name in enumerate(facts if report else steps, 1):
+        lines.append(f"  {number}. {shown(name)}")
+        lines += [f"       {shown(fact)}" for fact in facts.get(name, ())]
     return lines
 
 
 def _report_error(name: str, error: KeylessError, options: Options) -> None:
     if options.flag("json"):
         json_line({"ok": False, "artifact": name, "error": error_value(error)})
+    elif options.flag("verbose") and not options.flag("quiet"):
+        for line in _told(error.report, ()):
+            err(line)
+        failed = error.details.get("step")
+        if failed is not None:
+            err(f"  {len(error.report) + 1}. {shown(str(failed))}: FAILED")
     complain(error, about=name)

@@ -77,6 +77,8 @@ def _told(error: WireError) -> "dict[str, object]":
         told["hint"] = error.hint
     if error.details:
         told["details"] = error.details
+    if error.report:
+        told["report"] = error.report
     return told
 
 
@@ -207,6 +209,7 @@ def read_failure(fields: "Body") -> Failure:
             retry_after_ms=told.get("retry_after_ms"),
             hint=told.get("hint"),
             details=told.get("details"),
+            report=told.get("report"),
         ),
     )
 

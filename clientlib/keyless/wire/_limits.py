@@ -14,8 +14,8 @@ LENGTH_BYTES = 4
 # hostile msgpack of this size costs the reader under 5 ms and 5 MB, so it needs no thread.
 MAX_HEAD = 64 * 1024
 
-# Attachments of one frame: the most any operation takes is five (a token, a statement and three
-# files that say where), the rest is room.
+# Attachments of one frame: the most any operation takes is nine (five parts of a signature, a key
+# and three files that say where), the rest is room.
 MAX_ATTACHMENTS = 16
 
 # Bytes of all attachments of one frame. A bundle is about 10 KiB, a trust root 40 KiB; in-toto

@@ -5,7 +5,7 @@ from keyless.wire._schema import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
     from keyless.wire._schema import Body
 
@@ -52,9 +52,10 @@ class WireError(_Value):
         retry_after_ms: How long to wait before that, in milliseconds, or None.
         hint: What to do next, or None.
         details: Facts by name, str or int.
+        report: Steps of a verification that passed before: ``{"step", "facts"}`` each.
     """
 
-    __slots__ = ("code", "details", "hint", "message", "retry_after_ms", "retryable")
+    __slots__ = ("code", "details", "hint", "message", "report", "retry_after_ms", "retryable")
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class WireError(_Value):
         retry_after_ms: "int | None" = None,
         hint: "str | None" = None,
         details: "dict[str, str | int] | None" = None,
+        report: "list[dict[str, Any]] | None" = None,
     ) -> None:
         self.code = code
         self.message = printable(message, MAX_MESSAGE) or code
@@ -75,6 +77,13 @@ class WireError(_Value):
         for name, fact in list((details or {}).items())[:MAX_DETAILS]:
             key = printable(name, MAX_NAME)
             self.details[key] = printable(fact, MAX_MESSAGE) if isinstance(fact, str) else fact
+        self.report: list[dict[str, Any]] = [
+            {
+                "step": printable(step["step"], MAX_NAME),
+                "facts": [printable(fact, MAX_MESSAGE) for fact in step["facts"]],
+            }
+            for step in report or ()
+        ]
 
 
 class Hello(_Value):

@@ -18,14 +18,22 @@ from keyless.wire._limits import (
     MAX_TEXT,
     MAX_THRESHOLD,
 )
-from keyless.wire._schema import problem
+from keyless.wire._schema import REPORT, problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from keyless.wire._schema import Body, Shape
 
 # Attachments that `where` may name; the body holds their SHA-256.
 WHERE_FILES = ("trusted_root", "signing_config", "trust_config")
+
+
+def _rows(fields: "dict[str, Any]", limit: int = MAX_SUBJECTS) -> "Shape":
+    """Return the shape of an array of maps that may hold more than is known here."""
+    return ("maybe_list", ("open", fields), limit)
+
 
 _NAME = ("text", MAX_NAME)
 _URL = ("text", MAX_TEXT)
@@ -33,6 +41,7 @@ _UINT = ("int", 0, MAX_INT)
 _BOOL = ("bool",)
 _SHA256 = ("bin", 32)
 _COUNT = ("int", 1, MAX_THRESHOLD)
+_COUNT_OR_NONE = ("int", 0, MAX_THRESHOLD)
 _FOUND = ("any_text", MAX_STR)
 
 _WHERE = (
@@ -94,22 +103,17 @@ _SIGNED = {
 _TRUST = (
     "open",
     {
-        "instances": (
-            "maybe_list",
-            (
-                "open",
-                {
-                    "name": _FOUND,
-                    "source": _FOUND,
-                    "url?": _FOUND,
-                    "state": _FOUND,
-                    "version?": _FOUND,
-                    "fetched?": _UINT,
-                    "expires?": _UINT,
-                    "error?": _FOUND,
-                },
-            ),
-            MAX_SUBJECTS,
+        "instances": _rows(
+            {
+                "name": _FOUND,
+                "source": _FOUND,
+                "url?": _FOUND,
+                "state": _FOUND,
+                "version?": _FOUND,
+                "fetched?": _UINT,
+                "expires?": _UINT,
+                "error?": _FOUND,
+            }
         )
     },
 )
@@ -134,6 +138,10 @@ _IDENTITY = (
 )
 _EMPTY: "Shape" = ("closed", {})
 _WHERE_MAY = dict.fromkeys(WHERE_FILES, False)
+# A signature that exists: a bundle in any form, or its parts in files of their own.
+_SIGNED_MAY = dict.fromkeys(
+    ("bundle", "signature", "certificate", "certificate_chain", "timestamp"), False
+)
 
 
 class Operation:
@@ -173,23 +181,15 @@ OPERATIONS = {
                 "connections": _UINT,
                 "default_instance": _FOUND,
                 "reuse": _FOUND,
-                "instances": (
-                    "maybe_list",
-                    ("open", {"name": _FOUND, "state": _FOUND}),
-                    MAX_SUBJECTS,
-                ),
-                "slots": (
-                    "maybe_list",
-                    (
-                        "open",
-                        {
-                            "identity": _FOUND,
-                            "issuer": _FOUND,
-                            "instance": _FOUND,
-                            "not_after": _UINT,
-                            "signatures": _UINT,
-                        },
-                    ),
+                "instances": _rows({"name": _FOUND, "state": _FOUND}),
+                "slots": _rows(
+                    {
+                        "identity": _FOUND,
+                        "issuer": _FOUND,
+                        "instance": _FOUND,
+                        "not_after": _UINT,
+                        "signatures": _UINT,
+                    },
                     MAX_ARRAY,
                 ),
                 "sessions?": ("maybe_list", _IDENTITY, MAX_SUBJECTS),
@@ -234,15 +234,16 @@ OPERATIONS = {
                 "options?": (
                     "closed",
                     {
-                        "tlog_threshold?": _COUNT,
+                        "tlog_threshold?": _COUNT_OR_NONE,
                         "time_threshold?": _COUNT,
-                        "sct_threshold?": _COUNT,
+                        "sct_threshold?": _COUNT_OR_NONE,
                         "promise_only?": _BOOL,
                     },
                 ),
+                "explain?": _BOOL,
             },
         ),
-        {"bundle": True, "key": False, **_WHERE_MAY},
+        {**_SIGNED_MAY, "key": False, **_WHERE_MAY},
         (
             "open",
             {
@@ -252,18 +253,24 @@ OPERATIONS = {
                 "extensions?": ("dict", _NAME, _FOUND, MAX_MAP),
                 "key_sha256?": _FOUND,
                 "entries": ("maybe_list", _ENTRY, MAX_THRESHOLD),
-                "times": ("maybe_list", _TIME, MAX_THRESHOLD),
-                "scts": (
-                    "maybe_list",
-                    ("open", {"log": _FOUND, "time": _UINT}),
-                    MAX_THRESHOLD,
-                ),
+                # Of 32 timestamps and of 32 log entries.
+                "times": ("maybe_list", _TIME, 2 * MAX_THRESHOLD),
+                "scts": _rows({"log": _FOUND, "time": _UINT}, MAX_THRESHOLD),
                 "digest?": ("digest",),
                 "predicate_type?": _FOUND,
                 "steps": ("maybe_list", _FOUND, MAX_ARRAY),
+                "form?": _FOUND,
+                "omitted?": ("maybe_list", _FOUND, MAX_ARRAY),
+                "report?": REPORT,
             },
         ),
         {"statement": False},
+    ),
+    "inspect": Operation(
+        _EMPTY,
+        _SIGNED_MAY,
+        ("open", {"form?": _FOUND}),
+        {"inspection": True},
     ),
     "whoami": Operation(
         ("closed", {"where?": _WHERE, **_WHOSE}),
@@ -296,19 +303,14 @@ OPERATIONS = {
         (
             "open",
             {
-                "ended": (
-                    "maybe_list",
-                    (
-                        "open",
-                        {
-                            "identity": _FOUND,
-                            "issuer": _FOUND,
-                            "instance": _FOUND,
-                            "revoked": _BOOL,
-                            "reason?": _FOUND,
-                        },
-                    ),
-                    MAX_SUBJECTS,
+                "ended": _rows(
+                    {
+                        "identity": _FOUND,
+                        "issuer": _FOUND,
+                        "instance": _FOUND,
+                        "revoked": _BOOL,
+                        "reason?": _FOUND,
+                    }
                 )
             },
         ),
@@ -344,6 +346,7 @@ def request_problem(op: str, body: "Body", attachments: "dict[str, int]") -> "st
         or (_attest(body, attachments) if op == "attest" else None)
         or (_verify(body, attachments) if op == "verify" else None)
         or _ambient(body, attachments)
+        or (_existing(attachments) if op in ("verify", "inspect") else None)
     )
 
 
@@ -390,4 +393,10 @@ def _attest(body: "Body", attachments: "dict[str, int]") -> "str | None":
 def _verify(body: "Body", attachments: "dict[str, int]") -> "str | None":
     if ("key" in attachments) == ("accepted" in body):
         return "exactly one of body.accepted and the attachment key is needed"
+    return None
+
+
+def _existing(attachments: "dict[str, int]") -> "str | None":
+    if "bundle" not in attachments and "signature" not in attachments:
+        return "an attachment is missing: bundle, or signature"
     return None

@@ -63,6 +63,18 @@ EVENTS = {
     ),
 }
 ANY_EVENT: "Shape" = ("open", {})
+# Steps of a verification, each with what it found in words.
+REPORT = (
+    "maybe_list",
+    (
+        "open",
+        {
+            "step": ("any_text", MAX_NAME),
+            "facts": ("maybe_list", ("any_text", MAX_STR), MAX_ARRAY),
+        },
+    ),
+    MAX_ARRAY,
+)
 ERROR = (
     "open",
     {
@@ -72,6 +84,7 @@ ERROR = (
         "retry_after_ms?": ("int", 0, MAX_INT),
         "hint?": ("any_text", MAX_STR),
         "details?": ("dict", ("any_text", MAX_NAME), ("fact",), MAX_DETAILS),
+        "report?": REPORT,
     },
 )
 

@@ -5,8 +5,8 @@ Knows artifacts by their digests alone. Whose key it is, is settled before.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
@@ -22,9 +22,6 @@ from keylessd.core.keys import (
 )
 from keylessd.core.statement import PAYLOAD_TYPE, Statement, check_subject, parse_statement
 from keylessd.errors import VerificationError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class MissingDigestError(VerificationError):

@@ -7,7 +7,14 @@ import json
 from dataclasses import dataclass
 
 from keylessd.core.digests import Digest, HashAlgorithm
-from keylessd.core.strict_json import Fields, JsonObject, StrictJsonError, encode_base64, loads
+from keylessd.core.strict_json import (
+    Fields,
+    JsonObject,
+    JsonValue,
+    StrictJsonError,
+    encode_base64,
+    loads,
+)
 from keylessd.core.tlog_entry import (
     InclusionProof,
     TlogEntry,
@@ -30,6 +37,7 @@ __all__ = [
     "MessageSignature",
     "TlogEntry",
     "parse_bundle",
+    "parse_envelope",
     "parse_tlog_entry",
     "serialize_bundle",
     "tlog_entry_json",
@@ -45,11 +53,13 @@ MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 
 class BundleVersion(enum.StrEnum):
-    """The versions of the bundle format."""
+    """The versions of the bundle format, and what there was before it (core.legacy)."""
 
     V01 = "0.1"
     V02 = "0.2"
     V03 = "0.3"
+    COSIGN = "cosign"  # one JSON file with the log's promise
+    DETACHED = "detached"  # signature and certificate in files of their own
 
 
 _MEDIA_TYPES = {
@@ -116,7 +126,7 @@ class Bundle:
     """A bundle whose form is right. Nothing in it is proven.
 
     Attributes:
-        version: The format's version.
+        version: The format and its version.
         certificates: DER, leaf first; empty if a managed key signed.
         key_hint: Which managed key signed, ``""`` if the bundle does not say; None if a
             certificate's key did.
@@ -283,6 +293,19 @@ def _content_of(fields: Fields) -> MessageSignature | DsseEnvelope:
     if message is not None:
         return MessageSignature(_signature_of(message, "signature"), _digest_of(message))
     assert envelope is not None  # noqa: S101  # exactly one of the two is there
+    return _envelope_of(envelope)
+
+
+def parse_envelope(value: JsonValue) -> DsseEnvelope:
+    """Return the envelope that stands by itself as a DSSE JSON object.
+
+    Raises:
+        StrictJsonError: It is malformed, or has not exactly one signature.
+    """
+    return _envelope_of(Fields(value, path="envelope", known=_ENVELOPE, closed=True))
+
+
+def _envelope_of(envelope: Fields) -> DsseEnvelope:
     payload_type = envelope.text("payloadType")
     if not payload_type:
         envelope.fail("payloadType", "empty")

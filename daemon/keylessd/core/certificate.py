@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from keylessd.core import asn1
 from keylessd.core.keys import PublicKey, supported_key
 from keylessd.errors import InvalidInputError, VerificationError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 MAX_CERTIFICATE_BYTES = 64 << 10  # Fulcio's have 1 to 3 KiB
 _PARSED_CERTIFICATES = 256  # kept parsed; each holds a few KiB
@@ -60,6 +57,7 @@ _RAW_OIDS = frozenset(
 )
 
 IdentityKind = Literal["email", "uri", "othername"]
+E = TypeVar("E", bound=x509.ExtensionType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +81,6 @@ class Signer:
 def parse_leaf(der: bytes) -> x509.Certificate:
     """Return a signing certificate whose extensions and key are known to parse.
 
-    The parts that parse lazily are touched here, so that later steps meet no parse error.
-
     Args:
         der: X.509 version 3, DER.
 
@@ -99,26 +95,33 @@ def parse_leaf(der: bytes) -> x509.Certificate:
         )
     try:
         certificate = read_certificate(der)
-        extensions = certificate.extensions
-        _ = certificate.issuer, certificate.subject, certificate.not_valid_before_utc
-        _ = certificate.not_valid_after_utc
-    except (
-        ValueError,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-        UnsupportedAlgorithm,
-    ) as exc:
+    except ValueError as exc:
         raise VerificationError(
             "certificate-format", f"the certificate cannot be read: {str(exc)[:200]!r}"
         ) from exc
-    if certificate.version is not x509.Version.v3 or len(extensions) == 0:
+    if certificate.version is not x509.Version.v3 or len(certificate.extensions) == 0:
         raise VerificationError("certificate-format", "the certificate is not of X.509 version 3")
     key_of(certificate)
     return certificate
 
 
+def check_readable(der: bytes) -> None:
+    """Check that *der* is a certificate at all, of any profile and with any key.
+
+    Raises:
+        VerificationError: ``certificate-format``.
+    """
+    try:
+        read_certificate(der)
+    except ValueError as exc:
+        raise VerificationError(
+            "certificate-format", "a certificate beside the signer's cannot be read"
+        ) from exc
+
+
+@lru_cache(maxsize=_PARSED_CERTIFICATES)
 def read_certificate(der: bytes) -> x509.Certificate:
-    """Return the certificate that is the whole of *der*; only its frame is known to be right.
+    """Return the certificate that is the whole of *der*, all of which can be read but its key.
 
     Raises:
         ValueError: It is none, or its serial number is below 1 (RFC 5280, 4.1.2.2), whatever
@@ -136,13 +139,36 @@ def _read(load: Callable[[bytes], x509.Certificate], raw: bytes) -> x509.Certifi
     try:
         certificate = load(raw)
         serial_number = certificate.serial_number
-        _ = certificate.version
-    except (CryptographyDeprecationWarning, x509.InvalidVersion, UnsupportedAlgorithm) as exc:
+        # The parts that parse lazily, so that whoever asks for them later meets no error.
+        _ = certificate.version, certificate.issuer, certificate.subject, certificate.extensions
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except (
+        Warning,  # of the library, about serial numbers and names that no certificate may have
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+        UnsupportedAlgorithm,
+    ) as exc:
         raise ValueError(str(exc)) from exc
     if serial_number < 1:
         msg = "the certificate has no positive serial number"
         raise ValueError(msg)
     return certificate
+
+
+def extension_of(certificate: x509.Certificate, kind: type[E]) -> x509.Extension[E] | None:
+    """Return the certificate's extension of a kind, None if it has none.
+
+    Args:
+        certificate: One whose extensions are known to parse.
+        kind: The extension's own class: what the library calls it, no class above that.
+    """
+    # The library's own search asks an abstract class about each one, which is slow.
+    for extension in certificate.extensions:
+        if type(extension.value) is kind:
+            found: x509.Extension[E] = extension
+            return found
+    return None
 
 
 def key_of(certificate: x509.Certificate) -> PublicKey:
@@ -183,33 +209,24 @@ def check_not_authority(certificate: x509.Certificate) -> None:
     Raises:
         VerificationError: ``certificate-ca``.
     """
-    try:
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except x509.ExtensionNotFound:
-        return
-    if constraints.ca:
+    constraints = extension_of(certificate, x509.BasicConstraints)
+    if constraints is not None and constraints.value.ca:
         raise VerificationError(
             "certificate-ca", "the signing certificate is a certificate authority's"
         )
 
 
 def _check_digital_signature(certificate: x509.Certificate) -> None:
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        usage = None
-    if usage is None or not usage.digital_signature:
+    usage = extension_of(certificate, x509.KeyUsage)
+    if usage is None or not usage.value.digital_signature:
         raise VerificationError(
             "certificate-key-usage", "the certificate's key usage is not for digital signatures"
         )
 
 
 def _check_code_signing(certificate: x509.Certificate) -> None:
-    try:
-        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        usages = None
-    if usages is None or ExtendedKeyUsageOID.CODE_SIGNING not in usages:
+    usages = extension_of(certificate, x509.ExtendedKeyUsage)
+    if usages is None or ExtendedKeyUsageOID.CODE_SIGNING not in usages.value:
         raise VerificationError(
             "certificate-extended-key-usage",
             "the certificate's extended key usage is not for code signing",
@@ -250,12 +267,8 @@ def signer_of(certificate: x509.Certificate) -> Signer:
 
 
 def _identity_of(certificate: x509.Certificate) -> tuple[str, IdentityKind]:
-    try:
-        names = list(
-            certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        )
-    except x509.ExtensionNotFound:
-        names = []
+    extension = extension_of(certificate, x509.SubjectAlternativeName)
+    names = [] if extension is None else list(extension.value)
     if len(names) != 1:
         raise VerificationError(
             "certificate-san",

@@ -6,6 +6,7 @@ the leaf may be used for is judged by core.certificate and core.timestamp.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from cryptography.x509.verification import (
 )
 from cryptography.x509.verification import VerificationError as PathError
 
+from keylessd.core.certificate import extension_of
 from keylessd.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from keylessd.core.trusted_root import Authority
 
+_KEPT_AUTHORITIES = 64  # a trust root has a few
 _KEPT_PATHS = 512  # verified paths of recent leaves; a daemon signs many artifacts with one leaf
 
 
@@ -142,23 +145,14 @@ def _signed_path(
     at the first second that could lie in all of them, and the caller compares the periods.
     """
     try:
-        # The leaf's issuer is looked up by name: a chain may serve leaves of several levels.
-        names = [certificate.subject for certificate in chain]
-        if leaf.issuer not in names:
-            raise _BadPathError("the certificate was issued by another authority")  # noqa: TRY301
-        path = (leaf, *chain[names.index(leaf.issuer) :])
-        for authority in path[1:]:
-            _check_authority_usage(authority, usage)
-        latest_start = max(certificate.not_valid_before_utc for certificate in path)
-        verifier = (
-            PolicyBuilder()
-            .store(_store(path[-1]))
-            .time(latest_start.astimezone(UTC).replace(tzinfo=None))
-            .max_chain_depth(len(chain))
-            .extension_policies(ca_policy=_authority_policy(), ee_policy=_leaf_policy())
-            .build_client_verifier()
-        )
-        found = verifier.verify(leaf, list(path[1:-1])).chain
+        issuers = _issuers_of(leaf.issuer, chain, usage)
+        start = max(certificate.not_valid_before_utc for certificate in (leaf, *issuers))
+        seen = _seen(issuers)
+        if seen.verified:
+            _verify(leaf, issuers[:1], start)
+        else:
+            _verify(leaf, issuers, start)
+            seen.verified = seen.is_plain
     except _BadPathError:
         raise
     except PathError as exc:
@@ -170,18 +164,65 @@ def _signed_path(
         x509.DuplicateExtension,
     ) as exc:
         raise _BadPathError(f"the certificate's path cannot be built: {str(exc)[:200]}") from exc
-    if tuple(found) != path:
+    return (leaf, *issuers)
+
+
+@lru_cache(maxsize=_KEPT_AUTHORITIES)
+def _issuers_of(
+    name: x509.Name, chain: tuple[x509.Certificate, ...], usage: x509.ObjectIdentifier
+) -> tuple[x509.Certificate, ...]:
+    """Return the part of the chain above a certificate that *name* issued.
+
+    The issuer is looked up by name, as a chain may serve leaves of several levels.
+    """
+    names = [certificate.subject for certificate in chain]
+    if name not in names:
+        raise _BadPathError("the certificate was issued by another authority")
+    issuers = chain[names.index(name) :]
+    for authority in issuers:
+        _check_authority_usage(authority, usage)
+    return issuers
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is known of the upper part of paths.
+
+    Attributes:
+        is_plain: Whether nothing in it depends on what the leaf says: no constraints on names.
+        verified: Whether a whole path with it was verified, and it is plain. Of another leaf
+            below it, only the lowest step is left to verify.
+    """
+
+    is_plain: bool
+    verified: bool = False
+
+
+@lru_cache(maxsize=_KEPT_AUTHORITIES)
+def _seen(issuers: tuple[x509.Certificate, ...]) -> _Seen:
+    limits = [extension_of(certificate, x509.NameConstraints) for certificate in issuers]
+    return _Seen(is_plain=not any(limits))
+
+
+def _verify(leaf: x509.Certificate, issuers: tuple[x509.Certificate, ...], at: datetime) -> None:
+    verifier = (
+        PolicyBuilder()
+        .store(_store(issuers[-1]))
+        .time(at.astimezone(UTC).replace(tzinfo=None))
+        .max_chain_depth(len(issuers))
+        .extension_policies(ca_policy=_authority_policy(), ee_policy=_leaf_policy())
+        .build_client_verifier()
+    )
+    if verifier.verify(leaf, list(issuers[:-1])).chain != [leaf, *issuers]:
         raise _BadPathError("the certificate's path leaves the authority's chain")
-    return path
 
 
 def _check_authority_usage(certificate: x509.Certificate, usage: x509.ObjectIdentifier) -> None:
     # The library's rules for this are for TLS and are switched off below.
-    try:
-        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
+    usages = extension_of(certificate, x509.ExtendedKeyUsage)
+    if usages is None:
         return
-    if usage not in usages and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in usages:
+    if usage not in usages.value and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in usages.value:
         raise _BadPathError("an authority's certificate is restricted to another key usage")
 
 

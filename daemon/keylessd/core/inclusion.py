@@ -33,11 +33,14 @@ class LoggedEntry:
         log: The log, from the trust root.
         integrated_time: When the log took it, in whole seconds; None unless a verified promise
             says so.
+        checkpoint: The log's checkpoint that the entry was proven to be under; None if a
+            promise was taken in place of a proof.
     """
 
     entry: TlogEntry
     log: TransparencyLog
     integrated_time: datetime | None
+    checkpoint: Checkpoint | None
 
 
 class UnknownLogError(VerificationError):
@@ -60,7 +63,7 @@ def verify_logged(
         entry: From the bundle.
         tlogs: The trust root's Rekor logs.
         promise_only: Accept a promise of Rekor v1 without a proof of inclusion that a
-            checkpoint makes authentic.
+            checkpoint makes authentic. A proof that is there must be right all the same.
 
     Raises:
         UnknownLogError: No log of the trust root has the entry's log id.
@@ -94,7 +97,7 @@ def _verify_in(entry: TlogEntry, log: TransparencyLog, *, promise_only: bool) ->
     if entry.promise is not None:
         verify_set(entry, log.key)
         integrated_time = _integrated_time(entry, log)
-    return LoggedEntry(entry, log, integrated_time)
+    return LoggedEntry(entry, log, integrated_time, checkpoint)
 
 
 # --- shape ---------------------------------------------------------------------------------
@@ -130,6 +133,9 @@ def _proof_of(
         )
     if entry.promise is None:
         raise VerificationError("promise-missing", "the entry has no promise and no checkpoint")
+    if entry.proof is not None:
+        # It proves nothing, but one that is wrong was not what the log said.
+        _check_inclusion(entry, entry.proof)
     return None, None
 
 

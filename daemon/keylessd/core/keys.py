@@ -28,6 +28,10 @@ _CURVE_DETAILS = {
 }
 _NAMED_RSA_BITS = frozenset({2048, 3072, 4096})
 
+# Keys of logs are encoded for every signature of theirs. They cannot be looked up by their content.
+_KEPT_ENCODED = 512
+_ENCODED: dict[int, tuple[PublicKey, bytes]] = {}
+
 
 class BadSignatureError(ValueError):
     """The signature was not made by this key over this message."""
@@ -84,9 +88,16 @@ def supported_key(key: object) -> PublicKey:
 
 def spki(key: PublicKey) -> bytes:
     """Return the key as DER of its SubjectPublicKeyInfo."""
-    return key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    known = _ENCODED.get(id(key))
+    if known is None:
+        der = key.public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        if len(_ENCODED) >= _KEPT_ENCODED:
+            _ENCODED.clear()
+        # The key is kept with it, so that no other key can have its id meanwhile.
+        known = _ENCODED[id(key)] = (key, der)
+    return known[1]
 
 
 def key_details(key: PublicKey) -> str:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from keylessd.errors import VerificationError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 HASH_BYTES = 32
 

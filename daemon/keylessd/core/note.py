@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -15,9 +15,6 @@ from keylessd.core.keys import BadSignatureError, PublicKey, spki
 from keylessd.core.log_signature import verify_shared_signature
 from keylessd.core.strict_json import StrictJsonError, decode_base64
 from keylessd.errors import VerificationError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MAX_NOTE_BYTES = 1 << 20  # bytes; a checkpoint with ten witnesses has 2 KiB
 MAX_SIGNATURES = 100
@@ -115,24 +112,13 @@ def verify_checkpoint(
         VerificationError: ``check="checkpoint-origin"`` if the origin is another log's,
             ``check="checkpoint-signature"`` if the log's signature is missing or wrong.
     """
-    named = checkpoint.origin == log_name
-    if not (named or (not v2 and checkpoint.origin.startswith(f"{log_name} - "))):
-        raise VerificationError(
-            "checkpoint-origin",
-            f"the checkpoint is of {checkpoint.origin[:200]!r}, not of {log_name!r}",
-            found=checkpoint.origin[:200],
-            wanted=log_name,
-        )
-    candidates = [
-        line
-        for line in checkpoint.signatures
-        if line.name == log_name and line.key_hint == key_hint
-    ]
-    if not candidates:
+    find = _own_lines_v2 if v2 else _own_lines_v1
+    own = find(checkpoint, log_name=log_name, key=key, key_hint=key_hint)
+    if not own:
         raise VerificationError(
             "checkpoint-signature", f"the checkpoint has no signature of {log_name!r}"
         )
-    for line in candidates:
+    for line in own:
         try:
             verify_shared_signature(key, line.signature, checkpoint.signed)
         except BadSignatureError:
@@ -141,6 +127,59 @@ def verify_checkpoint(
     raise VerificationError(
         "checkpoint-signature", f"the signature of {log_name!r} on the checkpoint is wrong"
     )
+
+
+def _own_lines_v2(
+    checkpoint: Checkpoint, *, log_name: str, key: PublicKey, key_hint: bytes
+) -> list[NoteSignature]:
+    """Return the signatures of a Rekor v2, whose name is the origin and part of its key's id.
+
+    A log may have been told its host's name alone, where its URL has a port or a path too.
+    """
+    hints = {log_name: {key_hint}}
+    hints.setdefault(host_of(log_name), set()).update(
+        {key_hint, note_key_id(host_of(log_name), key)[:_HINT_BYTES]}
+    )
+    if checkpoint.origin not in hints:
+        raise _other_origin(checkpoint, log_name)
+    return [
+        line
+        for line in checkpoint.signatures
+        if line.name == checkpoint.origin and line.key_hint in hints[line.name]
+    ]
+
+
+def _own_lines_v1(
+    checkpoint: Checkpoint, *, log_name: str, key: PublicKey, key_hint: bytes
+) -> list[NoteSignature]:
+    """Return the signatures of a Rekor v1, which is known by its key and not by its name.
+
+    It calls itself by a setting of its server that has the public instance's name unless changed,
+    so private logs bear any name. But they bear one: that of the line is the origin's.
+    """
+    hints = {key_hint, hashlib.sha256(spki(key)).digest()[:_HINT_BYTES]}
+    own = [line for line in checkpoint.signatures if line.key_hint in hints]
+    origin = checkpoint.origin
+    named = [line for line in own if origin == line.name or origin.startswith(f"{line.name} - ")]
+    if own and not named:
+        raise _other_origin(checkpoint, log_name)
+    return named
+
+
+def _other_origin(checkpoint: Checkpoint, log_name: str) -> VerificationError:
+    return VerificationError(
+        "checkpoint-origin",
+        f"the checkpoint is of {checkpoint.origin[:200]!r}, not of {log_name!r}",
+        found=checkpoint.origin[:200],
+        wanted=log_name,
+    )
+
+
+def host_of(log_name: str) -> str:
+    """Return a log's name without port and path."""
+    authority = log_name.partition("/")[0]
+    host, _, port = authority.rpartition(":")
+    return host if host and port.isascii() and port.isdigit() else authority
 
 
 def checkpoint_body(origin: str, size: int, root_hash: bytes) -> bytes:

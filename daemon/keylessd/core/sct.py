@@ -6,8 +6,10 @@ Decides nothing about the certificate itself: the path it gets was verified by t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -15,13 +17,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from keylessd.core import asn1
+from keylessd.core.certificate import extension_of
 from keylessd.core.keys import BadSignatureError
 from keylessd.core.log_signature import verify_shared_signature
 from keylessd.errors import VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from keylessd.core.trusted_root import TransparencyLog
 
 SCT_LIST_OID = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
@@ -35,6 +36,7 @@ SIGNATURE_ECDSA = 3
 
 MAX_SCTS = 32  # a certificate of ten minutes carries one or two; bounds hostile signature checks
 _LOG_ID_SIZE = 32
+_KEPT_ISSUERS = 64  # paths of authorities, of which a trust root has a few
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -244,7 +246,7 @@ def verify_scts(
     """
     scts = embedded_scts(path[0])
     tbs = path[0].tbs_precertificate_bytes
-    key_hash = hashlib.sha256(_issuer_spki(path)).digest()
+    key_hash = _issuer_key_hash(tuple(path[1:]))
     verified: list[VerifiedSct] = []
     first_failure: VerificationError | None = None
     for sct in scts:
@@ -357,21 +359,20 @@ def _check_time(sct: SignedCertificateTimestamp, log: TransparencyLog) -> dateti
     return time
 
 
-def _issuer_spki(path: Sequence[x509.Certificate]) -> bytes:
+@lru_cache(maxsize=_KEPT_ISSUERS)
+def _issuer_key_hash(issuers: tuple[x509.Certificate, ...]) -> bytes:
     # RFC 6962, 3.2: a certificate that only signs precertificates is passed over.
-    candidates = [cert for cert in path[1:] if not _signs_precertificates_only(cert)]
+    candidates = [cert for cert in issuers if not _signs_precertificates_only(cert)]
     if not candidates:
         raise VerificationError("certificate-chain", "the certificate's path names no issuer")
-    return (
+    encoded = (
         candidates[0]
         .public_key()
         .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
+    return hashlib.sha256(encoded).digest()
 
 
 def _signs_precertificates_only(certificate: x509.Certificate) -> bool:
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
-    except x509.ExtensionNotFound:
-        return False
-    return PRECERTIFICATE_SIGNING_OID in usage.value
+    usage = extension_of(certificate, x509.ExtendedKeyUsage)
+    return usage is not None and PRECERTIFICATE_SIGNING_OID in usage.value

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from keylessd.core.strict_json import Fields, JsonObject, JsonValue, StrictJsonError, loads
 from keylessd.core.trusted_root import (
@@ -16,9 +16,6 @@ from keylessd.core.trusted_root import (
     time_range_of,
 )
 from keylessd.errors import InvalidInputError, NoServiceError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 MAX_SIGNING_CONFIG_BYTES = 1 << 20  # bytes; the public one has 1 KiB
 MAX_SERVICES = 256  # of each kind

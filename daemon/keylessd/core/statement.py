@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,6 @@ from keylessd.core.strict_json import Fields, JsonObject, StrictJsonError, loads
 from keylessd.errors import InvalidInputError, VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from keylessd.core.digests import Digest, HashAlgorithm
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"

@@ -9,14 +9,13 @@ integer is a decimal string or a number.
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import re
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import accumulate
-from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+from typing import NoReturn, TypeAlias, TypeVar
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
@@ -31,6 +30,8 @@ _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = [1 if code in b"[{" else -1 for code in range(256)]
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_LAST_DIGITS = (_DIGITS, _DIGITS[::4], _DIGITS[::16])  # by number of pad characters
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
 _TIMESTAMP = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
@@ -57,7 +58,7 @@ def loads(raw: bytes, *, max_bytes: int, max_depth: int = 64) -> JsonValue:
     if len(raw) > max_bytes:
         raise StrictJsonError(f"JSON of {len(raw)} bytes; the limit is {max_bytes}")
     # Before parsing, as the parser itself recurses.
-    if _depth(raw) > max_depth:
+    if _depth(raw, enough=max_depth) > max_depth:
         raise StrictJsonError(f"JSON is nested deeper than {max_depth}")
     try:
         value: JsonValue = json.loads(
@@ -86,11 +87,13 @@ def decode_base64(text: str) -> bytes:
         StrictJsonError: Any other character, missing padding, or bits set after the end.
     """
     try:
-        decoded = base64.b64decode(text, validate=True)
+        decoded = binascii.a2b_base64(text, strict_mode=True)
     except ValueError as exc:
         raise StrictJsonError("not standard base64") from exc
-    if base64.b64encode(decoded).decode() != text:
-        raise StrictJsonError("not standard base64: padding or unused bits are wrong")
+    # One pad character leaves 2 bits of the last digit unused, two leave 4: they must be zero.
+    pads = text[-2:].count("=")
+    if text[-1 - pads : len(text) - pads] not in _LAST_DIGITS[pads]:
+        raise StrictJsonError("not standard base64: unused bits are set")
     return decoded
 
 
@@ -287,8 +290,11 @@ class Fields:
             raise StrictJsonError(f"{self.path}.{name}: {exc}") from exc
 
 
-def _depth(raw: bytes) -> int:
-    """Return the deepest nesting of brackets outside strings, for well-formed JSON."""
+def _depth(raw: bytes, *, enough: int) -> int:
+    """Return the deepest nesting of brackets outside strings, for well-formed JSON, or more."""
+    opened = raw.count(b"{") + raw.count(b"[")
+    if opened <= enough:
+        return opened
     brackets = _STRINGS.sub(b"", raw).translate(None, _NOT_BRACKETS)
     return max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from keylessd.core import asn1
-from keylessd.core.certificate import check_not_authority
+from keylessd.core.certificate import check_not_authority, extension_of
 from keylessd.core.chain import verify_path
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
 from keylessd.core.timestamp_token import HASH_OIDS, Token, decode_part, hash_of, malformed
@@ -41,6 +42,8 @@ _RSA_HASHES = {
     asn1.OID_RSA_SHA384: HashAlgorithm.SHA384,
     asn1.OID_RSA_SHA512: HashAlgorithm.SHA512,
 }
+
+_KEPT_AUTHORITIES = 64  # certificates of timestamp authorities, of which a trust root has a few
 
 # A response that fails one of these says nothing about the bundle: it is of an authority that
 # this trust root does not know, or in an encoding that is not read here.
@@ -241,15 +244,16 @@ def _candidates(token: Token, authorities: Sequence[Authority]) -> list[Authorit
 
 def _is_named(signer: asn1.SignerInfo, certificate: x509.Certificate) -> bool:
     if isinstance(signer.sid, asn1.IssuerAndSerial):
-        return (
-            signer.sid.serial_number == certificate.serial_number
-            and asn1.encode(signer.sid.issuer) == certificate.issuer.public_bytes()
-        )
-    try:
-        identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    except x509.ExtensionNotFound:
-        return False
-    return identifier.value.digest == signer.sid
+        return signer.sid.serial_number == certificate.serial_number and asn1.encode(
+            signer.sid.issuer
+        ) == _issuer_name(certificate)
+    identifier = extension_of(certificate, x509.SubjectKeyIdentifier)
+    return identifier is not None and identifier.value.digest == signer.sid
+
+
+@lru_cache(maxsize=_KEPT_AUTHORITIES)
+def _issuer_name(certificate: x509.Certificate) -> bytes:
+    return certificate.issuer.public_bytes()
 
 
 def _check_authority(
@@ -319,12 +323,10 @@ def _is_digest_of(der: bytes, identifier: asn1.EssCertIdV2) -> bool:
 # --- 4. what the signer may do, and when ---------------------------------------------------
 
 
+@lru_cache(maxsize=_KEPT_AUTHORITIES)
 def _check_usage(certificate: x509.Certificate) -> None:
     """RFC 3161, 2.3: time stamping, critical, and nothing beside it; and not an authority."""
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
-    except x509.ExtensionNotFound:
-        usage = None
+    usage = extension_of(certificate, x509.ExtendedKeyUsage)
     if (
         usage is None
         or not usage.critical

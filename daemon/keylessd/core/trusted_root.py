@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -25,8 +26,6 @@ from keylessd.core.strict_json import (
 from keylessd.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from cryptography import x509
 
 MAX_TRUSTED_ROOT_BYTES = 4 << 20  # bytes; the public one has 7 KiB

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from keylessd.core.keys import PublicKey
     from keylessd.core.sct import VerifiedSct
     from keylessd.core.trusted_root import TimeRange
+    from keylessd.errors import StepReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,15 @@ class VerifyOptions:
             least 1.
         managed_time_threshold: The same for managed keys, which need no time.
         sct_threshold: Distinct certificate transparency logs; 0 skips the check.
-        promise_only: Accept v0.1 entries that have a promise and no proof of inclusion, or one
-            without the checkpoint that makes it authentic.
+        promise_only: Whether, in the forms older than checkpoints (v0.1 and before), the log's
+            promise may stand for a proof of inclusion that a checkpoint makes authentic. None:
+            beside a proof without one, and in the form that has no room for a proof. True: also
+            in v0.1 without any proof. False: never.
         any_subject: Accept a statement without comparing its subjects with an artifact, if no
             digest is given.
         predicate_type: What the statement's predicate must be, or None.
         now: If given, no verified time may be later than this and CLOCK_SKEW.
+        explain: Report what each step found, in words.
 
     Raises:
         InvalidInputError: A threshold is negative, or too low.
@@ -45,10 +49,11 @@ class VerifyOptions:
     time_threshold: int = 1
     sct_threshold: int = 1
     managed_time_threshold: int = 0
-    promise_only: bool = False
+    promise_only: bool | None = None
     any_subject: bool = False
     predicate_type: str | None = None
     now: datetime | None = None
+    explain: bool = False
 
     def __post_init__(self) -> None:
         least = min(self.tlog_threshold, self.sct_threshold, self.managed_time_threshold)
@@ -131,6 +136,11 @@ class Verified:
         predicate_type: The statement's.
         certificate: The signer's.
         steps: Names of the steps that were made, in order.
+        form: The bundle's format: ``"0.1"`` to ``"0.3"``, ``"cosign"`` or ``"detached"``.
+        omitted: What was left out as the options allowed: ``"log-entries"`` if no log has the
+            signature, ``"inclusion-proof"`` if one only promised to take it,
+            ``"certificate-transparency"``.
+        report: What the steps found, if the options asked for it.
     """
 
     signer: Signer | None
@@ -143,3 +153,6 @@ class Verified:
     predicate_type: str | None
     certificate: x509.Certificate | None
     steps: tuple[str, ...]
+    form: str
+    omitted: tuple[str, ...]
+    report: tuple[StepReport, ...]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Iterator
+import random
+from collections.abc import Iterator
 
 
 def backoff(first: float, cap: float, rng: random.Random) -> Iterator[float]:

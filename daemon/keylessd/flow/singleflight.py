@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
 
 import trio
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
 
 T = TypeVar("T")
 

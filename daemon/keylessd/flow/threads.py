@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeVar
 
 import trio
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
 
 T = TypeVar("T")
 

@@ -7,6 +7,7 @@ accepted for it (by their SHA-256), by the same user, under the same trust root 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -17,8 +18,6 @@ from keylessd.errors import DaemonError
 from keylessd.flow.singleflight import CallAbandonedError, SingleFlight
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from keylessd.clock import Clock
     from keylessd.keys.issue import CertificateIssuer, IssueRequest
     from keylessd.keys.slot import KeySlot

@@ -5,16 +5,13 @@ A request waits here before it has a certificate, so that none grows old in the 
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
 
 import trio
 
 from keylessd.errors import BusyError, RateLimitedError
 from keylessd.services.urls import shown_url
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 # A log that integrates once per second still gets a full batch of what waits for it.
 MAX_ACTIVE = 256
@@ -46,8 +43,13 @@ class Admission:
         self._gates: dict[str, _Gate] = {}
 
     @asynccontextmanager
-    async def enter(self, upstream: str) -> AsyncIterator[None]:
+    async def enter(self, upstream: str, *, active: int | None = None) -> AsyncIterator[None]:
         """Wait for a place at *upstream*, and keep it for the block.
+
+        Args:
+            upstream: Its URL.
+            active: Most requests at work there, if it bears fewer than others; always the same
+                for one upstream.
 
         Raises:
             BusyError: too many wait already, or the wait was too long.
@@ -56,10 +58,10 @@ class Admission:
         gate = self._gates.get(upstream)
         if gate is None:
             self._prune()
-            gate = self._gates[upstream] = _Gate(self._active)
+            gate = self._gates[upstream] = _Gate(min(self._active, active or self._active))
         gate.visitors += 1
         try:
-            if gate.visitors > self._active + self._queued:
+            if gate.visitors > gate.active + self._queued:
                 raise BusyError(
                     f"{self._queued} requests wait for {shown_url(upstream)} already",
                     retry_after_seconds=RETRY_AFTER_SECONDS,
@@ -82,7 +84,7 @@ class Admission:
 
     def queued(self) -> int:
         """Return how many requests wait, for status."""
-        return sum(max(0, gate.visitors - self._active) for gate in self._gates.values())
+        return sum(max(0, gate.visitors - gate.active) for gate in self._gates.values())
 
     def _prune(self) -> None:
         # Gates that were left while held; requests may name any number of upstreams.
@@ -116,9 +118,10 @@ class Admission:
 class _Gate:
     """One upstream: its places, who is at it, and until when it is closed."""
 
-    __slots__ = ("held_until", "places", "visitors")
+    __slots__ = ("active", "held_until", "places", "visitors")
 
     def __init__(self, active: int) -> None:
+        self.active = active
         self.places = trio.Semaphore(active)
         self.visitors = 0
         self.held_until = float("-inf")

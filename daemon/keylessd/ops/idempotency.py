@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
 from keylessd.errors import IdempotencyConflictError, ShuttingDownError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
 
 T = TypeVar("T")
 

@@ -16,15 +16,16 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import trio
 
 from keylessd.errors import DaemonError
 from keylessd.log import EventLog
+from keylessd.services.urls import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from keylessd.clock import Clock
@@ -47,9 +48,10 @@ _log = EventLog(__name__)
 
 
 class LedgerError(DaemonError):
-    """The ledger cannot be written, so nothing is signed."""
+    """The ledger cannot be written, so nothing is signed; or it cannot be read."""
 
-    code = "internal"
+    code = "ledger_unavailable"
+    retryable = True
     default_hint: ClassVar[str | None] = (
         "free space on the disk that holds the daemon's state directory"
     )
@@ -83,6 +85,7 @@ class Ledger:
             files_kept: How many files there are at most.
         """
         self._path = path
+        self._shown = f"the ledger {printable(str(path))}"
         self._clock = clock
         self._session = session
         self.on_failure = on_failure
@@ -112,7 +115,7 @@ class Ledger:
                 self._size += os.write(self._fd, b"\n")
         except OSError as exc:
             self.close()
-            raise LedgerError(f"the ledger cannot be opened: {exc.strerror}") from exc
+            raise LedgerError(f"{self._shown} cannot be opened: {exc.strerror}") from exc
         if last:
             self._previous = hashlib.sha256(last[-1]).hexdigest()
             self._sequence = _sequence_of(last)
@@ -142,7 +145,7 @@ class Ledger:
             _log.error("ledger.attempt", exc=exc)
             if self.on_failure == "closed":
                 reason = getattr(exc, "strerror", None) or str(exc)
-                raise LedgerError(f"the ledger cannot be written: {reason}") from exc
+                raise LedgerError(f"{self._shown} cannot be written: {reason}") from exc
         return attempt_id
 
     def outcome(self, attempt_id: str, facts: Mapping[str, Value]) -> None:
@@ -174,7 +177,7 @@ class Ledger:
                     break
                 lines = _tail(path, limit - len(lines)) + lines
         except OSError as exc:
-            raise LedgerError(f"the ledger cannot be read: {exc.strerror}") from exc
+            raise LedgerError(f"{self._shown} cannot be read: {exc.strerror}") from exc
         return tuple(lines)
 
     async def run(self, threads: Threads) -> None:
@@ -223,11 +226,14 @@ class Ledger:
 
     def _rotate(self) -> None:
         os.fsync(self._fd)
+        # First of all: where this fails, no file has moved, however often it is tried.
+        new = self._path.with_name(f"{self._path.name}.new")
+        fd = _open(new)
         for number in range(self._files_kept - 1, 0, -1):
             younger = self._path if number == 1 else self._older(number - 1)
             if younger.exists():
                 younger.replace(self._older(number))
-        fd = _open(self._path)
+        new.replace(self._path)
         os.close(self._fd)
         self._fd, self._size = fd, 0
 

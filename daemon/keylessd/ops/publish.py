@@ -6,6 +6,7 @@ So all of this runs under the caller's shield, with a deadline.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,10 @@ from keylessd.errors import (
 )
 from keylessd.keys.slot import KeyDestroyedError
 from keylessd.ops.upstream import REKOR_V2, Answers, Plan, ask, plan_services
-from keylessd.services import rekor_v1, rekor_v2, tsa
+from keylessd.services import rekor_v1, rekor_v2, rekor_v2_tiles, tsa
 from keylessd.services.urls import shown_url
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Awaitable, Callable
 
     from keylessd.clock import Clock
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from keylessd.trust.material import TrustMaterial
     from keylessd.trust.where import Where
 
-# A log that has the entry already wants another signature; more than once is no coincidence.
+# A log that has the entry already and cannot be read wants another signature; more than once is
+# no coincidence.
 MAX_SIGNATURES = 3
 
 
@@ -161,7 +162,10 @@ class Publisher:
         add = rekor_v2.add if version == REKOR_V2 else rekor_v1.add
 
         async def log(service: Service) -> TlogEntry:
-            entry = await add(self._http, service.url, request)
+            try:
+                entry = await add(self._http, service.url, request)
+            except rekor_v2.EntryExistsError as exc:
+                entry = await self._found_again(job, service, request, exc)
             # At once: what becomes of the rest does not make the entry any less public.
             job.logged.append(entry)
             where = shown_url(service.url)
@@ -169,6 +173,24 @@ class Publisher:
             return entry
 
         return await ask(job.plan.logs, log)
+
+    async def _found_again(
+        self, job: Publication, service: Service, request: bytes, exists: rekor_v2.EntryExistsError
+    ) -> TlogEntry:
+        """Return the entry of a lost answer, so that there need not be a second one.
+
+        Raises:
+            EntryExistsError: the log cannot be read; then only another signature helps.
+        """
+        if exists.index is None:
+            raise exists
+        log_ids = {log.name: log.log_id for log in job.material.trusted_root.tlogs}
+        try:
+            return await rekor_v2_tiles.find(
+                self._http, service.url, index=exists.index, request=request, log_ids=log_ids
+            )
+        except DaemonError as exc:
+            raise exists from exc
 
     async def _log_request(self, job: Publication, version: int, signature: bytes) -> bytes:
         build, verifier = job.content.log_request, job.slot.verifier

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -11,7 +12,6 @@ import trio
 from keylessd.core.statement import build_statement
 from keylessd.errors import (
     BusyError,
-    DaemonError,
     InvalidInputError,
     RateLimitedError,
     ShuttingDownError,
@@ -23,6 +23,7 @@ from keylessd.keys.ring import SlotRequest
 from keylessd.ops.content import LARGE_STATEMENT, Artifact, attestation_of
 from keylessd.ops.ledger import text
 from keylessd.ops.publish import Publication, not_in_time
+from keylessd.ops.record import Report
 from keylessd.ops.request import (
     AttestRequest,
     Progress,
@@ -34,8 +35,6 @@ from keylessd.ops.upstream import plan_services
 from keylessd.services.urls import shown_url
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
     from keylessd.clock import Clock
     from keylessd.core.statement import Subject
     from keylessd.flow.threads import Threads
@@ -61,11 +60,14 @@ __all__ = ["AttestRequest", "Progress", "SignOps", "SignRequest", "SignResult"]
 # answer seen takes (v1 30 s; v2 20 s, and once more for a second signature), and room for clocks
 # that differ.
 MARGINS = {1: timedelta(seconds=60), 2: timedelta(seconds=90)}
+# Signatures that one log works on at once. A Rekor v1 log writes no faster with more than 64 and
+# answers 500 at 256, since each takes a connection of its database (151 by default). A v2 log
+# answers all that wait for its next checkpoint together, so the more the better.
+ACTIVE = {1: 64, 2: 256}
 # From the signature on nothing is cancelled, but nothing takes longer than this: two rounds of
 # a log's own deadline.
 PUBLISH_SECONDS = 100.0
 MAX_DROPPED = 3  # slots that were dropped before they could be used
-MAX_LISTED = 8  # entries in a record of the ledger
 
 
 class SignOps:
@@ -222,10 +224,10 @@ class SignOps:
             # outlives its token goes on with the certificate that the token has earned.
             job = await self._with_live_token(job, plan)
         log_url = plan.logs.services[0].url
-        async with self._admission.enter(log_url):
+        async with self._admission.enter(log_url, active=ACTIVE[plan.log_version]):
             # A certificate is taken only now, so that it does not grow old in the queue.
             attempt = self._ledger.attempt(_attempt_facts(job, plan))
-            report = _Report()
+            report = Report()
             try:
                 result = await self._signed(job, plan, report)
             except BaseException as exc:
@@ -250,7 +252,7 @@ class SignOps:
             await self._issuer.check_token(plan.ca.url, job.token)
         return job
 
-    async def _signed(self, job: _Job, plan: Plan, report: _Report) -> SignResult:
+    async def _signed(self, job: _Job, plan: Plan, report: Report) -> SignResult:
         slot, reused = await self._slot(job, plan)
         report.slot, report.reused = slot, reused
         try:
@@ -317,62 +319,6 @@ def _slot_request(job: _Job, plan: Plan) -> SlotRequest:
             token=job.token,
             algorithm=job.content.to_sign.algorithm,
         ),
-    )
-
-
-@dataclass(slots=True)
-class _Report:
-    """What the ledger will say about an attempt."""
-
-    slot: KeySlot | None = None
-    reused: bool = False
-    publication: Publication | None = None
-    published: Published | None = None
-
-    def success(self) -> dict[str, Value]:
-        return {"result": "ok", **self._facts()}
-
-    def failure(self, exc: BaseException) -> dict[str, Value]:
-        facts: dict[str, Value] = {"result": "failed", "code": "internal"}
-        cause = _decisive(exc)
-        if isinstance(cause, trio.Cancelled):
-            facts = {"result": "cancelled"}
-        elif isinstance(cause, CallAbandonedError):
-            facts["code"] = ShuttingDownError.code
-        elif isinstance(cause, DaemonError):
-            facts["code"] = cause.code
-            for name in ("service", "status", "check"):
-                if name in cause.details:
-                    facts[name] = cause.details[name]
-        return {**facts, **self._facts()}
-
-    def _facts(self) -> dict[str, Value]:
-        facts: dict[str, Value] = {}
-        if self.slot is not None:
-            facts["certificate"] = {
-                "serial": self.slot.serial,
-                "not_after": self.slot.not_after.isoformat(),
-                "spki_sha256": self.slot.spki_sha256.hex(),
-                "reused": self.reused,
-                "identity": text(self.slot.signer.identity),
-                "issuer": text(self.slot.signer.issuer),
-            }
-        if self.publication is not None and self.publication.logged:
-            # Also of a failed attempt: these entries are public.
-            facts["entries"] = [
-                {"log_id": entry.log_id.hex(), "log_index": entry.log_index}
-                for entry in self.publication.logged[:MAX_LISTED]
-            ]
-        return facts
-
-
-def _decisive(exc: BaseException) -> BaseException:
-    """Return what a group of exceptions comes to: a fault, else an error, else a cancellation."""
-    if not isinstance(exc, BaseExceptionGroup):
-        return exc
-    found = [_decisive(one) for one in exc.exceptions]
-    return min(
-        found, key=lambda one: (isinstance(one, trio.Cancelled), isinstance(one, DaemonError))
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -12,7 +13,6 @@ from keylessd.errors import DaemonError, NoServiceError
 from keylessd.services.urls import shown_url
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
     from datetime import datetime
 
     from keylessd.trust.material import TrustMaterial

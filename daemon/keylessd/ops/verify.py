@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from keylessd.core.bundle import parse_bundle
+from keylessd.core.inspection import Inspection, inspect_bundle
 from keylessd.core.keys import load_public_key
-from keylessd.core.verify import ManagedKey, Verified, VerifyOptions, verify_bundle
-from keylessd.errors import InvalidInputError
+from keylessd.core.legacy import NOTHING_DETACHED, Detached, read_bundle
+from keylessd.core.verify import (
+    FORM_STEP,
+    ManagedKey,
+    Verified,
+    VerifyOptions,
+    verify_bundle,
+)
+from keylessd.errors import InvalidInputError, VerificationError
+from keylessd.ops.verdicts import Verdicts, key_of, size_of
 from keylessd.policy.expect import AnySigner, ExpectedSigner
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
+    from keylessd.core.bundle import Bundle
     from keylessd.core.digests import Digest, HashAlgorithm
     from keylessd.core.verify import SignerPolicy
     from keylessd.flow.threads import Threads
@@ -26,7 +34,8 @@ class VerifyRequest:
     """What is to be proven.
 
     Attributes:
-        bundle: Sigstore bundle, JSON.
+        bundle: Sigstore bundle, or cosign's JSON of old; None if the signature is detached.
+        detached: Parts of the signature in files of their own.
         digests: The artifact's digests by algorithm; the bundle decides which one counts.
         where: Whose trust root.
         accepted: The accepted signers; one must match. Not with *key*.
@@ -35,17 +44,18 @@ class VerifyRequest:
         predicate_type: What the statement's predicate must be, or None.
     """
 
-    bundle: bytes
+    bundle: bytes | None
     digests: Mapping[HashAlgorithm, Digest]
     where: Where
     accepted: tuple[ExpectedSigner, ...]
     key: bytes | None
     options: VerifyOptions
     predicate_type: str | None
+    detached: Detached = NOTHING_DETACHED
 
 
 class VerifyOps:
-    """The verifying operation."""
+    """The operations on signatures that exist: verifying and showing them."""
 
     def __init__(
         self, *, material: Callable[[Where], Awaitable[TrustMaterial]], threads: Threads
@@ -58,6 +68,7 @@ class VerifyOps:
         """
         self._material = material
         self._threads = threads
+        self._verdicts = Verdicts()
 
     async def verify(self, request: VerifyRequest) -> Verified:
         """Return what the bundle proves.
@@ -78,8 +89,22 @@ class VerifyOps:
                 " --certificate-oidc-issuer, or --key",
             )
         material = await self._material(request.where)
+        key = key_of(request, material.trusted_root.sha256)
+        known = self._verdicts.get(key)
+        if known is not None:
+            return known
         # Pure computation, so a client that leaves need not wait for it.
-        return await self._threads.run("verify", _verify, request, material, abandon_on_cancel=True)
+        verified = await self._threads.run(
+            "verify", _verify, request, material, abandon_on_cancel=True
+        )
+        self._verdicts.put(key, verified, size_of(request))
+        return verified
+
+    async def inspect(self, bundle: bytes | None, detached: Detached) -> Inspection:
+        """Return what is in a bundle of any form. Nothing of it is verified."""
+        return await self._threads.run(
+            "verify", inspect_bundle, bundle, detached, abandon_on_cancel=True
+        )
 
 
 def _verify(request: VerifyRequest, material: TrustMaterial) -> Verified:
@@ -92,9 +117,17 @@ def _verify(request: VerifyRequest, material: TrustMaterial) -> Verified:
     if request.predicate_type is not None:
         options = replace(options, predicate_type=request.predicate_type)
     return verify_bundle(
-        parse_bundle(request.bundle),
+        _read(request),
         request.digests,
         material.trusted_root,
         expected=expected,
         options=options,
     )
+
+
+def _read(request: VerifyRequest) -> Bundle:
+    try:
+        return read_bundle(request.bundle, request.detached)
+    except VerificationError as exc:
+        exc.step = FORM_STEP
+        raise

@@ -6,16 +6,14 @@ expression that must match all of it. Expressions are RE2, which runs in linear 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import re2  # type: ignore[import-untyped]  # the package ships no types
 
 from keylessd.core.certificate import EXTENSIONS, Signer
 from keylessd.errors import InvalidInputError, VerificationError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MAX_PATTERN_CHARACTERS = 4096
 MAX_PATTERN_MEMORY = 1 << 20  # bytes that RE2 may spend on one compiled expression

@@ -7,6 +7,7 @@ identity's facts as extensions, and an embedded promise of the CT log.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -21,8 +22,6 @@ from keylessd.sandbox.ctlog import CtLog, SignedCertificateTimestamp, sct_list_e
 from keylessd.sandbox.vault import Vault, ecdsa_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from keylessd.clock import Clock
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey

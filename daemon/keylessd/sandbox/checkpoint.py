@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from keylessd.core.note import NoteSignature, checkpoint_body, format_note, note_key_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from keylessd.clock import Clock
     from keylessd.core.keys import PublicKey
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +22,6 @@ from keylessd.sandbox.store import StoreError
 from keylessd.sandbox.vault import SandboxError, held
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from keylessd.sandbox.oidc import JsonValue
 
 FAILED = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -17,8 +18,6 @@ from keylessd.sandbox.store import LogStore, NewRecord
 from keylessd.sandbox.tree import MerkleTree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from keylessd.clock import Clock
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

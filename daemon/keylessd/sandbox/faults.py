@@ -6,6 +6,7 @@ For tests in process (the controller's methods) and, if asked for, over HTTP (``
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,6 @@ import trio
 from keylessd.sandbox.inprocess import ABORT
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
-
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from keylessd.clock import Clock

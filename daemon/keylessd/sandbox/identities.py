@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,6 @@ from keylessd.sandbox.vault import SandboxError, Vault
 from keylessd.sandbox.workloads import CLAIMS, PATHS, SUBJECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from keylessd.clock import Clock
     from keylessd.sandbox.oidc import JsonValue
 

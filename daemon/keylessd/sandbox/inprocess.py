@@ -6,6 +6,7 @@ client sees what it would see at a socket.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,8 +14,6 @@ import httpx
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, MutableMapping
-
     from starlette.types import ASGIApp
 
 # The ASGI extension by which applications learn that they may return without an answer.

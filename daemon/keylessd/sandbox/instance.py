@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -22,8 +23,6 @@ from keylessd.sandbox.names import HOST, SERVICES, STATE, TSA_PATH
 from keylessd.sandbox.vault import DirectoryVault, SandboxError, held, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from keylessd.sandbox.local import LocalSigstore
     from keylessd.sandbox.oidc import JsonValue
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,8 +21,6 @@ from keylessd.sandbox.ci_providers import PROVIDERS, fields_of
 from keylessd.sandbox.vault import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from keylessd.sandbox.oidc import JsonValue
 
 # What ``*`` in the URL of a meta-issuer stands for.

@@ -7,8 +7,10 @@ Served or not is decided elsewhere: here is no socket. Tests mount transport() i
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cryptography.hazmat.primitives import serialization
@@ -50,9 +52,6 @@ from keylessd.sandbox.vault import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     import httpx
     from starlette.types import ASGIApp
 

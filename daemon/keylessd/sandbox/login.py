@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -18,8 +19,6 @@ from keylessd.sandbox.grants import Grant, Grants, OAuthError, Person, RandomByt
 from keylessd.sandbox.pkce import check_verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from keylessd.clock import Clock
     from keylessd.sandbox.oidc import JsonValue, OidcIssuer
     from keylessd.sandbox.vault import Vault

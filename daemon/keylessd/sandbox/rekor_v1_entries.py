@@ -1,12 +1,13 @@
 """The entry kinds of Rekor v1: from a proposal to the body that is logged. No log, no HTTP.
 
-``hashedrekord 0.0.1`` and ``dsse 0.0.1``. Signatures are verified, keys are not asked whose
-they are. Members that a kind does not have are ignored, as the real server does.
+``hashedrekord 0.0.1``, ``dsse 0.0.1`` and the old ``intoto 0.0.2``. Signatures are verified, keys
+are not asked whose they are. Members that a kind does not have are ignored, as by the real server.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,9 +38,10 @@ from keylessd.core.strict_json import (
 from keylessd.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 VERSION = "0.0.1"
+INTOTO_VERSION = "0.0.2"
 ENVELOPE_MAX = 16 << 20  # bytes
 SIGNATURES_MAX = 16
 STATEMENT_TYPE = "application/vnd.in-toto+json"
@@ -93,11 +95,11 @@ def parse_proposal(value: JsonValue) -> Proposal:
     if not isinstance(value, dict):
         raise InvalidEntryError("the entry is not an object")
     kind = value.get("kind")
-    read = _KINDS.get(kind) if isinstance(kind, str) else None
+    wanted, read = _KINDS.get(kind, (None, None)) if isinstance(kind, str) else (None, None)
     if read is None:
         raise UnknownKindError(f"unsupported entry kind {str(kind)[:100]!r}")
     version = value.get("apiVersion")
-    if version != VERSION:
+    if version != wanted:
         raise InvalidEntryError(f"entry kind {kind!r} has no version {str(version)[:100]!r}")
     return read(_object(value, "spec"))
 
@@ -116,7 +118,7 @@ def _hashedrekord(spec: JsonObject) -> Proposal:
     except BadSignatureError as exc:
         raise InvalidEntryError("verifying signature: invalid signature") from exc
     body = _body(
-        "hashedrekord",
+        ("hashedrekord", VERSION),
         {
             "data": {"hash": {"algorithm": digest.algorithm.value, "value": digest.hex}},
             "signature": {
@@ -161,7 +163,7 @@ def _dsse(spec: JsonObject) -> Proposal:
     envelope_hash = hashlib.sha256(text).hexdigest()
     payload_hash = hashlib.sha256(payload).hexdigest()
     body = _body(
-        "dsse",
+        ("dsse", VERSION),
         {
             "envelopeHash": {"algorithm": "sha256", "value": envelope_hash},
             "payloadHash": {"algorithm": "sha256", "value": payload_hash},
@@ -223,12 +225,66 @@ def _subjects(payload: bytes) -> list[str]:
     return terms
 
 
+# --- intoto --------------------------------------------------------------------------------
+
+
+def _intoto(spec: JsonObject) -> Proposal:
+    """Read the kind that preceded dsse: keys beside their signatures, base64 within base64."""
+    content = _object(spec, "content")
+    envelope = _object(content, "envelope")
+    payload_type = _text(envelope, "payloadType")
+    payload = _twice(envelope, "payload")
+    signed = pae(payload_type, payload)
+    digest = digest_of(HashAlgorithm.SHA256, signed)
+    hashed = _object(content, "hash")
+    # The real server takes the proposer's word for the envelope's hash, and keys as they come.
+    claimed = _digest(_text(hashed, "algorithm"), _text(hashed, "value"))
+    signatures: list[JsonValue] = []
+    names: list[str] = []
+    for item in _list(envelope, "signatures"):
+        if not isinstance(item, dict):
+            raise InvalidEntryError("a signature is not an object")
+        pem = _octets(item, "publicKey")
+        verifier = _verifier(pem)
+        if not _made_by(verifier.key, _twice(item, "sig"), signed, digest):
+            raise InvalidEntryError("could not verify envelope: a signature is not its key's")
+        kept: JsonObject = {"publicKey": encode_base64(pem), "sig": _text(item, "sig")}
+        if keyid := item.get("keyid"):
+            kept["keyid"] = keyid
+        signatures.append(kept)
+        names += [hashlib.sha256(verifier.pem).hexdigest(), *verifier.names]
+    payload_hash = hashlib.sha256(payload).hexdigest()
+    body = _body(
+        ("intoto", INTOTO_VERSION),
+        {
+            "content": {
+                "envelope": {"payloadType": payload_type, "signatures": signatures},
+                "hash": {"algorithm": claimed.algorithm.value, "value": claimed.hex},
+                "payloadHash": {"algorithm": "sha256", "value": payload_hash},
+            }
+        },
+    )
+    terms = [f"sha256:{payload_hash}", *names]
+    if payload_type == STATEMENT_TYPE:
+        terms += _subjects(payload)
+    return Proposal(body, _unique(*terms))
+
+
+def _twice(members: JsonObject, name: str) -> bytes:
+    """Return what stands in base64 within base64."""
+    try:
+        return _decode(_octets(members, name).decode("ascii"), name)
+    except UnicodeDecodeError as exc:
+        raise InvalidEntryError(f"{name} is not base64 within base64") from exc
+
+
 # --- shared --------------------------------------------------------------------------------
 
 
-_KINDS: dict[str, Callable[[JsonObject], Proposal]] = {
-    "hashedrekord": _hashedrekord,
-    "dsse": _dsse,
+_KINDS: dict[str, tuple[str, Callable[[JsonObject], Proposal]]] = {
+    "hashedrekord": (VERSION, _hashedrekord),
+    "dsse": (VERSION, _dsse),
+    "intoto": (INTOTO_VERSION, _intoto),
 }
 
 
@@ -277,8 +333,8 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     )
 
 
-def _body(kind: str, spec: JsonObject) -> bytes:
-    return canonical_json({"apiVersion": VERSION, "kind": kind, "spec": spec})
+def _body(kind: tuple[str, str], spec: JsonObject) -> bytes:
+    return canonical_json({"apiVersion": kind[1], "kind": kind[0], "spec": spec})
 
 
 def _unique(*terms: str) -> tuple[str, ...]:

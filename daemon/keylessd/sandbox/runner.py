@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,8 +26,6 @@ from keylessd.sandbox.vault import DirectoryLock, SandboxError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from starlette.types import ASGIApp
 

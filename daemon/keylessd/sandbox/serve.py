@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -15,8 +16,6 @@ from keylessd.sandbox.names import HOST
 from keylessd.sandbox.vault import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
-
     from hypercorn.typing import ASGIFramework
     from starlette.types import ASGIApp, Receive, Scope, Send
 

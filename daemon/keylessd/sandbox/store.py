@@ -8,13 +8,11 @@ then costs no fsync, so that it does not stall the event loop. ``fsync=True`` bu
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-    from types import TracebackType
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 # What sqlite3 gives: the schema below says which types are in it.
 _Row = tuple[Any, ...]

@@ -8,12 +8,9 @@ is 64 bytes a leaf.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from keylessd.core.merkle import HASH_BYTES, node_hash
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 HASH_SIZE = HASH_BYTES
 EMPTY_ROOT = hashlib.sha256(b"").digest()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import enum
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -17,8 +18,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from keylessd.sandbox.ca import PublicKey
     from keylessd.sandbox.oidc import JsonValue
 

@@ -7,6 +7,7 @@ a sandbox needs no background task for it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,8 +27,6 @@ from tuf.api.serialization.json import JSONSerializer
 from keylessd.sandbox.vault import SandboxError, Vault, ed25519_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from keylessd.clock import Clock
 
 LIFETIMES = {

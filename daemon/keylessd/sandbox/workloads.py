@@ -6,14 +6,13 @@ every kind of certificate can be had. Pure: names and sample claims only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from keylessd.sandbox.ci_providers import PROVIDERS
 from keylessd.sandbox.issuers import IssuerRule, IssuerType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from keylessd.sandbox.oidc import JsonValue
 
 DOMAIN = "sandbox.test"

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from keyless.wire import printable
 from keylessd.core.digests import Digest, HashAlgorithm
+from keylessd.core.legacy import Detached
 from keylessd.core.statement import Subject
 from keylessd.core.verify import Verified, VerifiedEntry, VerifiedTime, VerifyOptions
 from keylessd.errors import InvalidInputError, TokenError
@@ -20,8 +22,7 @@ from keylessd.secret import Secret
 from keylessd.trust.where import Urls, Where
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from keylessd.errors import StepReport
     from keylessd.ops.sign import SignResult
     from keylessd.server.files import FileCache
 
@@ -32,6 +33,10 @@ Attachments = Mapping[str, bytes]
 MAX_TOKEN: Final = 64 << 10  # bytes; real ones have 1 to 4 KiB
 MAX_BATCH: Final = 1024  # subjects
 MAX_SUBJECT_NAME: Final = 1024  # characters
+MAX_REPORT: Final = 24 << 10  # bytes of what the steps of a verification found; a head has 64 KiB
+MAX_FACTS: Final = 100  # of one step
+MAX_FACT: Final = 500  # characters
+TEXT_OVERHEAD: Final = 5  # bytes that a text has in a head besides its own
 
 _SUBJECT_LINE: Final = re.compile(r"([0-9a-f]{64})  (.+)")
 
@@ -141,9 +146,36 @@ def accepted_of(body: Body) -> tuple[ExpectedSigner, ...]:
     )
 
 
-def options_of(body: Body) -> VerifyOptions:
-    """Return the thresholds of a ``verify`` body over their defaults."""
-    return VerifyOptions(**body.get("options", {}))
+def options_of(body: Body, *, managed: bool) -> VerifyOptions:
+    """Return what a ``verify`` body demands, over the defaults.
+
+    Args:
+        body: The request's.
+        managed: Whether the signer is expected to be a managed key, which needs no time unless
+            the body asks for one.
+
+    Raises:
+        InvalidInputError: certificate transparency is asked of a managed key.
+    """
+    asked = dict(body.get("options", {}))
+    if managed and asked.pop("sct_threshold", 0):
+        raise InvalidInputError(
+            "a managed key has no certificate that a log could have seen",
+            hint="leave out --sct-threshold, or expect an identity in place of --key",
+        )
+    if managed and "time_threshold" in asked:
+        asked["managed_time_threshold"] = asked.pop("time_threshold")
+    return VerifyOptions(**asked, explain=body.get("explain", False))
+
+
+def detached_of(attachments: Attachments) -> Detached:
+    """Return the parts of a signature that came in files of their own."""
+    return Detached(
+        signature=attachments.get("signature"),
+        certificate=attachments.get("certificate"),
+        chain=attachments.get("certificate_chain"),
+        timestamp=attachments.get("timestamp"),
+    )
 
 
 def epoch(time: datetime) -> int:
@@ -176,7 +208,11 @@ def verified_body(verified: Verified) -> dict[str, object]:
         "times": [time_body(time) for time in verified.times],
         "scts": [{"log": sct.log, "time": epoch(sct.time)} for sct in verified.scts],
         "steps": list(verified.steps),
+        "form": verified.form,
+        "omitted": list(verified.omitted),
     }
+    if verified.report:
+        body["report"] = report_body(verified.report)
     if verified.signer is not None:
         body["identity"] = verified.signer.identity
         body["identity_kind"] = verified.signer.kind
@@ -192,6 +228,22 @@ def verified_body(verified: Verified) -> dict[str, object]:
     if verified.predicate_type is not None:
         body["predicate_type"] = verified.predicate_type
     return body
+
+
+def report_body(report: Iterable[StepReport]) -> list[dict[str, object]]:
+    """Return what the steps found, as much of it as surely fits into a head."""
+    left = MAX_REPORT
+    rows: list[dict[str, object]] = []
+    for step in report:
+        facts: list[str] = []
+        for fact in step.facts:
+            shown = fact if len(fact) <= MAX_FACT else fact[: MAX_FACT - 3] + "..."
+            left -= len(shown.encode("utf-8", "surrogatepass")) + TEXT_OVERHEAD
+            if left < 0 or len(facts) == MAX_FACTS:
+                break
+            facts.append(shown)
+        rows.append({"step": step.name, "facts": facts})
+    return rows
 
 
 def entry_body(entry: VerifiedEntry) -> dict[str, object]:

@@ -15,9 +15,10 @@ import trio
 
 from keyless.wire import Failure, Reply, Request, WireError
 from keylessd.core.verify import MissingDigestError
-from keylessd.errors import DaemonError, NotAllowedError
+from keylessd.errors import DaemonError, NotAllowedError, VerificationError
 from keylessd.log import EventLog
 from keylessd.policy.access import decide
+from keylessd.server.bodies import report_body
 
 if TYPE_CHECKING:
     from keylessd.policy.peers import Peer
@@ -144,6 +145,11 @@ def wire_error(exc: BaseException) -> WireError:
     if isinstance(exc, MissingDigestError):
         # The client hashes the file once more and asks again.
         details["alg"] = exc.algorithm.value
+    report = None
+    if isinstance(exc, VerificationError):
+        if exc.step is not None:
+            details["step"] = exc.step
+        report = report_body(exc.passed)
     return WireError(
         exc.code,
         exc.message,
@@ -151,6 +157,7 @@ def wire_error(exc: BaseException) -> WireError:
         retry_after_ms=None if after is None else max(0, math.ceil(after * 1000)),
         hint=exc.hint,
         details=details,
+        report=report,
     )
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final
 
 from keylessd.errors import InvalidInputError, UnknownFileError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MAX_FILES: Final = 256
 

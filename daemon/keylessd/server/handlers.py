@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from keylessd.errors import UnknownInstanceError
@@ -13,8 +14,6 @@ from keylessd.server.identity_handlers import IdentityHandlers, identity_rows, o
 from keylessd.server.rows import SHOWN, fitting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from keylessd.keys.ring import SlotStatus
     from keylessd.ops.house import House
     from keylessd.ops.request import SignResult
@@ -59,6 +58,7 @@ class Handlers:
             "sign_batch": self.sign_batch,
             "attest": self.attest,
             "verify": self.verify,
+            "inspect": self.inspect,
             "trust_status": self.trust_status,
             "trust_refresh": self.trust_refresh,
             "ledger": self.ledger,
@@ -147,19 +147,29 @@ class Handlers:
         return await self._house.sign.attest(request, call.progress)
 
     async def verify(self, call: Call) -> Outcome:
-        """Verify a bundle."""
+        """Verify a bundle, or a signature in files of its own."""
+        key = call.attachments.get("key")
         request = VerifyRequest(
-            bundle=call.attachments["bundle"],
+            bundle=call.attachments.get("bundle"),
+            detached=bodies.detached_of(call.attachments),
             digests=bodies.digests_of(call.body["digests"]),
             where=self._where(call),
             accepted=bodies.accepted_of(call.body),
-            key=call.attachments.get("key"),
-            options=bodies.options_of(call.body),
+            key=key,
+            options=bodies.options_of(call.body, managed=key is not None),
             predicate_type=call.body.get("predicate_type"),
         )
         verified = await self._house.verify.verify(request)
         attachments = {} if verified.statement is None else {"statement": verified.statement}
         return Outcome(bodies.verified_body(verified), attachments)
+
+    async def inspect(self, call: Call) -> Outcome:
+        """Show what is in a bundle, verified or not."""
+        found = await self._house.verify.inspect(
+            call.attachments.get("bundle"), bodies.detached_of(call.attachments)
+        )
+        body = {} if found.form is None else {"form": found.form}
+        return Outcome(body, {"inspection": found.json})
 
     async def trust_status(self, call: Call) -> Outcome:
         """Say which trust roots are in force."""

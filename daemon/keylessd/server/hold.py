@@ -9,6 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -16,9 +18,6 @@ import trio
 from keylessd.log import EventLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from keylessd.server.listen import Listening
 
 LOCK: Final = "keylessd.lock"  # in the state directory

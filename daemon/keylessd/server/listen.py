@@ -12,17 +12,15 @@ import fcntl
 import os
 import socket
 import stat
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from pathlib import Path
+from typing import Final, Protocol
 
 import trio
 
 from keylessd.log import EventLog
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
 # Connections that wait to be accepted. Whoever finds it full waits in connect(), one place per
 # thread, while a flood fills it: with 512 a healthy client took ten times as long as without a

@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -34,8 +35,6 @@ from keylessd.trust.current import Trust
 from keylessd.trust.instances import configured
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-
     from keylessd.identity.keep import Keep
     from keylessd.ops.house import House
     from keylessd.server.app import Daemon

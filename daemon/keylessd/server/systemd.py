@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
 LISTEN_FDS_START: Final = 3  # sd_listen_fds(3)
 MAX_LISTEN_FDS: Final = 16  # more is a mistake in a unit, not a wish

@@ -7,32 +7,36 @@ nothing). What leaves here towards people has no user name, password or query of
 
 from __future__ import annotations
 
+import random
 import ssl
+from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import httpx
 import trio
 
 from keylessd.errors import (
-    DaemonError,
-    RateLimitedError,
-    ServiceRefusedError,
     ServiceReplyError,
     ServiceUnavailableError,
 )
 from keylessd.flow.backoff import backoff
-from keylessd.services.body import close, read_capped
+from keylessd.services.answer import MAX_RETRY_AFTER, HttpReply, refusal, retry_after
+from keylessd.services.exchange import Asked, UnwantedBodyError
+from keylessd.services.pieces import CLOSE_SECONDS, Pieces
 from keylessd.services.pool import ON_LINK, DirectClient, PooledTransport
 from keylessd.services.proxied import DIRECT, Proxied
-from keylessd.services.urls import Target, check_url, printable, upstream_message
+from keylessd.services.urls import Target, check_url, printable
 
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Mapping
+__all__ = [
+    "MAX_PARALLEL",
+    "MAX_RETRY_AFTER",
+    "HttpClient",
+    "HttpReply",
+    "new_client",
+    "refusal",
+    "retry_after",
+]
 
 # Connections in all. A full house signs 256 things at once, and each asks a log and a timestamp
 # authority side by side; what remains is for certificates and trust roots.
@@ -40,30 +44,12 @@ MAX_PARALLEL = 576
 KEEPALIVE_SECONDS = 30.0  # idle connections; most servers drop theirs after 60 s or more
 CONNECT_SECONDS = 5.0
 WRITE_SECONDS = 10.0
-MAX_RETRY_AFTER = 60.0  # seconds; a longer wish is cut to this
 RETRY_FIRST_SECONDS = 0.2
 RETRY_CAP_SECONDS = 5.0
 MAX_KNOWN_URLS = 1024
 _TIMEOUTS = {"connect": CONNECT_SECONDS, "write": WRITE_SECONDS}
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
-
-
-@dataclass(frozen=True, slots=True)
-class HttpReply:
-    """An answer, complete and within its cap.
-
-    Attributes:
-        status: HTTP status.
-        headers: Its headers.
-        body: Raw body.
-        url: The URL that was asked, fit to be shown.
-    """
-
-    status: int
-    headers: httpx.Headers
-    body: bytes
-    url: str
 
 
 def new_client(
@@ -121,11 +107,17 @@ class HttpClient:
             cleartext_hosts: Host names that may be spoken to by plain http, besides loopback.
         """
         self._client = client
+        # With another transport, or a proxy, requests take httpx's own way.
+        self._pool = client.pool if isinstance(client, DirectClient) else None
         self._rng = rng
         self._cleartext_hosts = cleartext_hosts
         self._near_hosts: frozenset[str] = frozenset()
         self._user_agent = user_agent
         self._base_headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
+        self._base_header_lines = [
+            (name.encode("ascii"), value.encode("ascii"))
+            for name, value in self._base_headers.items()
+        ]
         self._targets: dict[str, Target] = {}
 
     def reaching(self, hosts: frozenset[str]) -> HttpClient:
@@ -210,6 +202,7 @@ class HttpClient:
         url: str,
         *,
         read_seconds: float,
+        open_seconds: float,
         attempts: int = 1,
         retry_statuses: frozenset[int] = frozenset(),
     ) -> httpx.Response:
@@ -219,7 +212,8 @@ class HttpClient:
 
         Args:
             url: Absolute URL, as for send().
-            read_seconds: Longest silence.
+            read_seconds: Longest silence, once it has begun to answer.
+            open_seconds: Longest wait for that, with all attempts and the pauses between.
             attempts: Most attempts, at least 1.
             retry_statuses: Statuses that mean: not now.
 
@@ -228,9 +222,16 @@ class HttpClient:
             httpx.TransportError: If no answer came.
         """
         target = self._target(url)
+        with trio.CancelScope(deadline=trio.current_time() + open_seconds):
+            return await self._open(target, read_seconds, attempts, retry_statuses)
+        raise httpx.ReadTimeout(f"no answer within {open_seconds:g} seconds")
+
+    async def _open(
+        self, target: Target, read_seconds: float, attempts: int, retry_statuses: frozenset[int]
+    ) -> httpx.Response:
         pauses = backoff(RETRY_FIRST_SECONDS, RETRY_CAP_SECONDS, self._rng)
+        timeouts = {**_TIMEOUTS, "read": read_seconds, "pool": read_seconds}
         for left in range(attempts - 1, -1, -1):
-            timeouts = {**_TIMEOUTS, "read": read_seconds, "pool": read_seconds}
             request = self._request("GET", target, None, None, timeouts)
             try:
                 response = await self._client.send(request, stream=True)
@@ -240,7 +241,7 @@ class HttpClient:
             else:
                 if not left or response.status_code not in retry_statuses:
                     return response
-                await close(response)
+                await _close(response)
             await trio.sleep(next(pauses))
         raise ValueError(f"attempts is {attempts}; at least 1 is needed")
 
@@ -261,22 +262,44 @@ class HttpClient:
     async def _once(self, call: _Call) -> HttpReply:
         # Waiting for the answer is bounded by the deadline over all attempts and nothing else: a
         # log may rightly take 20 s to its first byte.
-        request = self._request(call.method, call.target, call.headers, call.content, _TIMEOUTS)
         try:
+            if self._pool is not None:
+                return await self._ask(self._pool, call)
+            request = self._request(call.method, call.target, call.headers, call.content, _TIMEOUTS)
             response = await self._client.send(request, stream=True)
             try:
-                body = await read_capped(
-                    response, call.service, call.target.shown, max_body=call.max_body
-                )
+                body = await _read_capped(response, call)
             finally:
-                await close(response)
+                await _close(response)
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise ServiceUnavailableError(
                 call.service,
                 f"{call.service} at {call.target.shown} cannot be reached: {_in_words(exc)}",
                 url=call.target.shown,
             ) from exc
+        except UnwantedBodyError as exc:
+            raise _unwanted(call, exc) from None
         return HttpReply(response.status_code, response.headers, body, call.target.shown)
+
+    async def _ask(self, pool: PooledTransport, call: _Call) -> HttpReply:
+        """Do the same without httpx's objects, which cost more than all the rest of it."""
+        target = call.target
+        headers = [(b"Host", target.netloc), *self._base_header_lines]
+        if target.authorization is not None:
+            headers.append((b"Authorization", target.authorization.encode("ascii")))
+        if call.headers is not None:
+            headers += [(k.encode("ascii"), v.encode("ascii")) for k, v in call.headers.items()]
+        asked = Asked(
+            call.method.encode("ascii"), target.url.raw_path, headers, call.content or b""
+        )
+        answer = await pool.ask(
+            target.origin,
+            asked,
+            max_body=call.max_body,
+            limits=_TIMEOUTS,
+            on_link=target.origin[1] in self._cleartext_hosts,
+        )
+        return HttpReply(answer.status, answer.headers, answer.body, target.shown)
 
     def _request(
         self,
@@ -294,7 +317,7 @@ class HttpClient:
             target.url,
             headers={**own, **(headers or {})},
             content=content,
-            extensions={"timeout": timeouts, **self._way(target.url.host)},
+            extensions={"timeout": timeouts, **self._way(target.origin[1])},
         )
 
     def _way(self, host: str) -> dict[str, bool]:
@@ -329,71 +352,44 @@ class _Call:
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 
+async def _read_capped(response: httpx.Response, call: _Call) -> bytes:
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() not in {"", "identity"}:
+        raise UnwantedBodyError(response.status_code, encoding)
+    chunks: list[bytes] = []
+    size = 0
+    async with aclosing(Pieces(response)) as pieces:
+        async for piece in pieces:
+            size += len(piece)
+            if size > call.max_body:
+                raise UnwantedBodyError(response.status_code, None)
+            chunks.append(piece)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _unwanted(call: _Call, exc: UnwantedBodyError) -> ServiceReplyError:
+    if exc.encoding is None:
+        said = f"sent more than {call.max_body} bytes"
+    else:
+        said = f"answered with content encoding {printable(exc.encoding)!r}; none was asked for"
+    return ServiceReplyError(
+        call.service,
+        f"{call.service} at {call.target.shown} {said}",
+        url=call.target.shown,
+        status=exc.status,
+    )
+
+
+async def _close(response: httpx.Response) -> None:
+    # A cancelled request must still give its connection back.
+    if not response.is_closed:
+        deadline = trio.current_time() + CLOSE_SECONDS
+        with trio.CancelScope(shield=True, deadline=deadline):
+            await response.aclose()
+
+
 def _in_words(exc: Exception) -> str:
     if isinstance(exc, httpx.TimeoutException):
         return f"timed out ({type(exc).__name__})"
     text = printable(str(exc))
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
-
-
-# --- answers -------------------------------------------------------------------------------
-
-
-def retry_after(reply: HttpReply) -> float | None:
-    """Return how many seconds the service asks to wait, cut to MAX_RETRY_AFTER, or None.
-
-    RFC 9110, 10.2.3. A date is taken relative to the answer's own ``Date``: the clocks of two
-    machines need not agree.
-    """
-    value = reply.headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    if value.isascii() and value.isdigit():
-        return min(float(value[:9]), MAX_RETRY_AFTER)
-    until, since = _http_date(value), _http_date(reply.headers.get("date", ""))
-    if until is None or since is None:
-        return None
-    return min(max((until - since).total_seconds(), 0.0), MAX_RETRY_AFTER)
-
-
-def _http_date(value: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(value)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def refusal(reply: HttpReply, *, service: str) -> DaemonError:
-    """Return the error that says what an unwelcome answer means; the caller raises it.
-
-    Args:
-        reply: An answer whose status is not the one hoped for.
-        service: Name of the service.
-
-    Returns:
-        RateLimitedError for 429; ServiceUnavailableError for 408, 425 and 5xx (but 501 and 505);
-        ServiceRefusedError for any other 4xx, 501 and 505; ServiceReplyError for the rest: a
-        redirect is never followed, and an unexpected success is none.
-    """
-    status, wait = reply.status, retry_after(reply)
-    said = upstream_message(reply.body)
-    message = f"{service} at {reply.url} answered {status}" + (f": {said}" if said else "")
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return RateLimitedError(
-            message,
-            retry_after_seconds=wait,
-            details={"service": service, "url": reply.url, "status": status},
-        )
-    if status in {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}:
-        return ServiceRefusedError(service, message, url=reply.url, status=status)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in {
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.TOO_EARLY,
-    }:
-        return ServiceUnavailableError(
-            service, message, url=reply.url, status=status, retry_after_seconds=wait
-        )
-    if status >= HTTPStatus.BAD_REQUEST:
-        return ServiceRefusedError(service, message, url=reply.url, status=status)
-    return ServiceReplyError(service, message, url=reply.url, status=status)

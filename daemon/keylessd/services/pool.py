@@ -11,25 +11,26 @@ from __future__ import annotations
 import select
 import ssl
 from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from types import TracebackType
 
 import h11
 import httpx
 import trio
 
-from keylessd.services.urls import is_link_local
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-    from types import TracebackType
+from keylessd.services.exchange import Answer, Asked, read_answer
+from keylessd.services.urls import is_link_local, origin_of
 
 READ_SIZE = 65536  # bytes
-DEFAULT_PORTS = {"http": 80, "https": 443}
+# Bytes that an empty socket takes at once, whatever the server does; a deadline for that is not
+# worth its price. The caller's own holds all the same.
+SMALL_WRITE = 8192
+
 # Extension of a request whose host may be a link-local address.
 ON_LINK = "keyless.on_link"
 
-_Origin = tuple[str, str, int]
+Origin = tuple[str, str, int]  # scheme, host, port
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
@@ -50,8 +51,8 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 system's store takes some 40 ms and 2 MB.
             max_connections: Most connections in use at once; as many again may be idle.
             keepalive_seconds: An idle connection older than this is not used again.
-            refuses: Tells by its address whether a server is sent nothing, unless the request
-                has the extension ON_LINK. Names are looked up here, so it is asked here.
+            refuses: Tells by its address whether a server is sent nothing unless that is meant.
+                Names are looked up here, so it is asked here.
         """
         self._make_ssl_context = ssl_context
         self._refuses = refuses
@@ -59,7 +60,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         self._max_connections = max_connections
         self._keepalive_seconds = keepalive_seconds
         self._slots = trio.Semaphore(max_connections)
-        self._idle: dict[_Origin, deque[_Connection]] = {}
+        self._idle: dict[Origin, deque[_Connection]] = {}
         self._idle_count = 0
 
     async def __aexit__(
@@ -90,7 +91,10 @@ class PooledTransport(httpx.AsyncBaseTransport):
         await self._take_slot(limits.get("pool"))
         connection: _Connection | None = None
         try:
-            connection = self._take(_origin(request.url)) or await self._connect(request, limits)
+            origin = origin_of(request.url)
+            connection = self._take(origin) or await self._connect(
+                origin, limits, on_link=ON_LINK in request.extensions
+            )
             head = await connection.exchange(request, body, limits)
         except BaseException:
             if connection is not None:
@@ -105,6 +109,46 @@ class PooledTransport(httpx.AsyncBaseTransport):
             request=request,
         )
 
+    async def ask(
+        self,
+        origin: Origin,
+        asked: Asked,
+        *,
+        max_body: int,
+        limits: Mapping[str, float | None],
+        on_link: bool = False,
+    ) -> Answer:
+        """Send a request and return its whole answer, without httpx's objects in between.
+
+        Args:
+            origin: Where to.
+            asked: The request.
+            max_body: Most bytes of the answer's body.
+            limits: Seconds for ``pool``, ``connect``, ``write`` and ``read``, none if absent.
+            on_link: Whether the server may have a link-local address.
+
+        Raises:
+            httpx.TransportError: The usual kinds of it.
+            UnwantedBodyError: The answer's body is too long, or encoded.
+        """
+        data = asked.encode()
+        await self._take_slot(limits.get("pool"))
+        connection: _Connection | None = None
+        try:
+            connection = self._take(origin) or await self._connect(origin, limits, on_link=on_link)
+            await connection.send(data, limits.get("write"))
+            seconds = limits.get("read")
+            answer = await read_answer(
+                asked, lambda: connection.receive(seconds), max_body=max_body
+            )
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            self._slots.release()
+            raise
+        self._give_back(connection, is_usable=answer.may_go_on)
+        return answer
+
     async def _take_slot(self, seconds: float | None) -> None:
         try:
             self._slots.acquire_nowait()
@@ -112,7 +156,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             with _timeouts(seconds, httpx.PoolTimeout):
                 await self._slots.acquire()
 
-    def _take(self, origin: _Origin) -> _Connection | None:
+    def _take(self, origin: Origin) -> _Connection | None:
         """Return the idle connection used last that is still good, or None."""
         stack = self._idle.get(origin)
         oldest = trio.current_time() - self._keepalive_seconds
@@ -126,6 +170,9 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
     def give_back(self, connection: _Connection) -> None:
         """Keep a connection whose answer was read to the end, or close it."""
+        self._give_back(connection, is_usable=connection.start_next_cycle())
+
+    def _give_back(self, connection: _Connection, *, is_usable: bool) -> None:
         self._slots.release()
         now = trio.current_time()
         stack = self._idle.setdefault(connection.origin, deque())
@@ -133,7 +180,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             stack.popleft().close()
             self._idle_count -= 1
         is_full = self._idle_count >= self._max_connections or self._keepalive_seconds < 0
-        if is_full or not connection.start_next_cycle():
+        if is_full or not is_usable:
             connection.close()
             return
         connection.idle_since = now
@@ -145,20 +192,18 @@ class PooledTransport(httpx.AsyncBaseTransport):
         self._slots.release()
 
     async def _connect(
-        self, request: httpx.Request, limits: dict[str, float | None]
+        self, origin: Origin, limits: Mapping[str, float | None], *, on_link: bool
     ) -> _Connection:
-        origin = scheme, host, port = _origin(request.url)
+        scheme, host, port = origin
         with _timeouts(limits.get("connect"), httpx.ConnectTimeout):
             try:
                 socket_stream = await trio.open_tcp_stream(host, port)
             except OSError as exc:
-                raise httpx.ConnectError(_reason(exc), request=request) from exc
+                raise httpx.ConnectError(_reason(exc)) from exc
             address = socket_stream.socket.getpeername()[0]
-            if self._refuses(address) and ON_LINK not in request.extensions:
+            if not on_link and self._refuses(address):
                 socket_stream.socket.close()
-                raise httpx.ConnectError(
-                    f"the name leads to {address}, where no service is", request=request
-                )
+                raise httpx.ConnectError(f"the name leads to {address}, where no service is")
             if scheme != "https":
                 return _Connection(origin, socket_stream, socket_stream)
             if self._ssl_context is None:
@@ -170,7 +215,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 await tls.do_handshake()
             except (trio.BrokenResourceError, ssl.SSLError, OSError) as exc:
                 socket_stream.socket.close()
-                raise httpx.ConnectError(_reason(exc.__cause__ or exc), request=request) from exc
+                raise httpx.ConnectError(_reason(exc.__cause__ or exc)) from exc
             except BaseException:
                 socket_stream.socket.close()
                 raise
@@ -182,12 +227,16 @@ class DirectClient(httpx.AsyncClient):
 
     What a client does around that, with cookies, authentication, redirects and hooks, is not
     wanted here and is a quarter of the work of a request.
+
+    Attributes:
+        pool: The transport, if it is ours and can be asked directly.
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         """Send through *transport*, which is opened and closed with this."""
         super().__init__(transport=transport, trust_env=False, follow_redirects=False)
         self._direct = transport
+        self.pool = transport if isinstance(transport, PooledTransport) else None
 
     async def send(
         self, request: httpx.Request, *, stream: bool = False, **_options: object
@@ -206,7 +255,7 @@ class _Connection:
 
     def __init__(
         self,
-        origin: _Origin,
+        origin: Origin,
         stream: trio.SSLStream[trio.SocketStream] | trio.SocketStream,
         socket_stream: trio.SocketStream,
     ) -> None:
@@ -231,12 +280,7 @@ class _Connection:
             data = (data or b"") + (self._h11.send(h11.EndOfMessage()) or b"")
         except h11.LocalProtocolError as exc:
             raise httpx.LocalProtocolError(str(exc), request=request) from exc
-        # A server may refuse a long body and close: its answer is still to be read.
-        with (
-            _timeouts(limits.get("write"), httpx.WriteTimeout),
-            suppress(trio.BrokenResourceError),
-        ):
-            await self._stream.send_all(data)
+        await self.send(data, limits.get("write"))
         while True:
             event = await self.next_event(limits.get("read"))
             if isinstance(event, h11.Response):
@@ -253,14 +297,26 @@ class _Connection:
                 raise httpx.RemoteProtocolError(str(exc)) from exc
             if event is not h11.NEED_DATA:
                 return event
-            with _timeouts(read_seconds, httpx.ReadTimeout):
-                try:
-                    data = await self._stream.receive_some(READ_SIZE)
-                except (trio.BrokenResourceError, OSError) as exc:
-                    raise httpx.ReadError(_reason(exc.__cause__ or exc)) from exc
+            data = await self.receive(read_seconds)
             if not data and self._h11.their_state is h11.SEND_RESPONSE:
                 raise httpx.RemoteProtocolError("the server closed without an answer")
-            self._h11.receive_data(bytes(data))
+            self._h11.receive_data(data)
+
+    async def send(self, data: bytes, seconds: float | None) -> None:
+        """Write *data*, within a deadline."""
+        if len(data) <= SMALL_WRITE:
+            seconds = None
+        # A server may refuse a long body and close: its answer is still to be read.
+        with _timeouts(seconds, httpx.WriteTimeout), suppress(trio.BrokenResourceError):
+            await self._stream.send_all(data)
+
+    async def receive(self, seconds: float | None) -> bytes:
+        """Return the next bytes; ``b""`` once the server has closed."""
+        with _timeouts(seconds, httpx.ReadTimeout):
+            try:
+                return bytes(await self._stream.receive_some(READ_SIZE))
+            except (trio.BrokenResourceError, OSError) as exc:
+                raise httpx.ReadError(_reason(exc.__cause__ or exc)) from exc
 
     def start_next_cycle(self) -> bool:
         """Get ready for another request; False if this connection takes none."""
@@ -313,10 +369,6 @@ class _Body(httpx.AsyncByteStream):
         if connection is not None:
             connection.close()
             self._pool.drop()
-
-
-def _origin(url: httpx.URL) -> _Origin:
-    return url.scheme, url.host, url.port or DEFAULT_PORTS[url.scheme]
 
 
 @contextmanager

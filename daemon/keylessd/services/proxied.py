@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import TracebackType
 
 import httpx
 
 from keylessd.services.urls import is_loopback
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 # Extension of a request that only this machine can make.
 DIRECT = "keyless.direct"

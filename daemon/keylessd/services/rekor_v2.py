@@ -31,9 +31,9 @@ INDEX = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 class EntryExistsError(ServiceRefusedError):
-    """The log has this very entry; it cannot be asked for its proof again.
+    """The log has this very entry; it does not answer with it again.
 
-    A signature with fresh randomness makes another entry.
+    Its tiles may have it. Else a signature with fresh randomness makes another entry.
 
     Attributes:
         index: Where the entry stands in the log, or None if the answer does not say.

@@ -6,12 +6,15 @@ import base64
 import json
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 import httpx
 
 from keylessd.errors import InvalidInputError
 
+_SHOWN_URLS = 256  # remembered: the same few services are named in every signature's records
+DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_UPSTREAM_TEXT = 200  # characters of somebody else's words in an error
 
 # A JSON Web Token, whole or cut: in base64url its header begins with eyJ; if blanks follow the
@@ -26,11 +29,15 @@ class Target:
     Attributes:
         url: Where to ask.
         shown: The form of it that may be shown.
+        origin: Scheme, host and port of the server.
+        netloc: What a ``Host`` header says of it.
         authorization: Header for the user that the URL names, or None.
     """
 
     url: httpx.URL
     shown: str
+    origin: tuple[str, str, int]
+    netloc: bytes
     authorization: str | None = field(default=None, repr=False)
 
 
@@ -57,7 +64,14 @@ def check_url(url: str, *, cleartext_hosts: frozenset[str] = frozenset()) -> Tar
         )
     if is_link_local(parsed.host) and parsed.host not in cleartext_hosts:
         raise InvalidInputError(f"{shown} is on the link of this machine, where no service is")
-    return Target(parsed, shown, _authorization(parsed))
+    return Target(
+        parsed, shown, origin_of(parsed), parsed.netloc, authorization=_authorization(parsed)
+    )
+
+
+def origin_of(url: httpx.URL) -> tuple[str, str, int]:
+    """Return scheme, host and port of the server that *url* names."""
+    return url.scheme, url.host, url.port or DEFAULT_PORTS[url.scheme]
 
 
 def _authorization(url: httpx.URL) -> str | None:
@@ -94,6 +108,7 @@ def is_link_local(host: str) -> bool:
     return (mapped or address).is_link_local
 
 
+@lru_cache(maxsize=_SHOWN_URLS)
 def shown_url(url: str) -> str:
     """Return *url* without user name, password, query and fragment, fit for logs and errors."""
     try:

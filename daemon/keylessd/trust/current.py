@@ -6,6 +6,7 @@ Owns the sources of all instances and their background renewal. How a TUF refres
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,6 @@ from keylessd.trust.tuf_source import TufSource
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Mapping
     from pathlib import Path
 
     from keylessd.clock import Clock

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from keylessd.services.http import HttpClient
 
 READ_SECONDS = 15.0  # between two pieces of a body; the whole refresh has its own deadline
+# Until an answer begins. A request may wait for it, and who refuses to answer is no better asked
+# again for long.
+OPEN_SECONDS = 10.0
 ATTEMPTS = 3
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
 OK = 200
@@ -40,7 +43,11 @@ class Downloads:
         """
         await self.aclose()
         response = await self._http.open(
-            url, read_seconds=READ_SECONDS, attempts=ATTEMPTS, retry_statuses=RETRY_STATUSES
+            url,
+            read_seconds=READ_SECONDS,
+            open_seconds=OPEN_SECONDS,
+            attempts=ATTEMPTS,
+            retry_statuses=RETRY_STATUSES,
         )
         self._response, self._pieces = response, Pieces(response)
         return response.status_code, response.headers.get("content-encoding", "")

@@ -5,7 +5,7 @@ Imports python-tuf's client, which is slow: import this in a worker thread.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import httpx
 import trio
@@ -17,9 +17,6 @@ from tuf.ngclient.fetcher import FetcherInterface
 from keylessd.errors import InvalidInputError
 from keylessd.services.urls import printable, shown_url
 from keylessd.trust.downloads import OK, Downloads
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class HttpxFetcher(FetcherInterface):
@@ -63,5 +60,5 @@ class HttpxFetcher(FetcherInterface):
 
 def _in_tuf_terms(exc: Exception, shown: str) -> DownloadError:
     if isinstance(exc, httpx.TimeoutException):
-        return SlowRetrievalError(f"{shown} is too slow")
+        return SlowRetrievalError(f"{shown}: {printable(str(exc)) or 'it is too slow'}")
     return DownloadError(f"{shown}: {printable(str(exc)) or type(exc).__name__}")

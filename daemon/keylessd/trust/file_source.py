@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keylessd.errors import InvalidInputError, TrustInvalidError, TrustUnavailableError
@@ -12,9 +14,6 @@ from keylessd.trust.stated_urls import with_stated_urls
 from keylessd.trust.status import InstanceStatus, State
 
 if TYPE_CHECKING:
-    from datetime import datetime
-    from pathlib import Path
-
     from keylessd.clock import Clock
     from keylessd.flow.threads import Threads
     from keylessd.trust.instances import FileInstance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,6 @@ from keylessd.errors import InvalidInputError
 from keylessd.trust.where import Urls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from keylessd.settings import InstanceSettings
 
 PUBLIC = "public"

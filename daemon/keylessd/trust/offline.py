@@ -8,7 +8,9 @@ thread all the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from tuf.api.exceptions import RepositoryError
@@ -25,9 +27,6 @@ from keylessd.services.urls import printable
 from keylessd.trust.instances import TRUSTED_ROOT_TARGET
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
-
     from keylessd.trust.store import Published
 
 

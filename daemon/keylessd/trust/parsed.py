@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from keylessd.core.signing_config import parse_signing_config
@@ -11,8 +12,6 @@ from keylessd.core.trusted_root import parse_trusted_root
 from keylessd.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from keylessd.core.signing_config import SigningConfig
     from keylessd.core.trusted_root import TrustedRoot
     from keylessd.flow.threads import Threads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from keylessd.core.strict_json import StrictJsonError, loads
@@ -17,7 +18,6 @@ from keylessd.trust.instances import (
 from keylessd.trust.status import InstanceStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from keylessd.core.strict_json import JsonValue

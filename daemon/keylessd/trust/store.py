@@ -13,18 +13,15 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import trio
 
 from keylessd.errors import TrustUnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
 
 FORMAT = 1
 PRIVATE = 0o700

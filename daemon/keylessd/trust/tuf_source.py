@@ -44,6 +44,10 @@ RETRY_LEAST_SECONDS = 5.0
 # After a failure, requests that need a refresh get its error for this long, not an attempt each.
 QUIET_SECONDS = 10.0
 LOCAL_QUIET_SECONDS = 1.0  # asking this machine costs nothing
+# How long a request waits for a refresh: with nothing usable held, and with something. The refresh
+# itself goes on in the background.
+WAIT_SECONDS = 20.0
+HELD_WAIT_SECONDS = 3.0
 # Refreshes that people ask for.
 ASKED_RATE = 0.2  # per second
 ASKED_BURST = 5
@@ -213,12 +217,22 @@ class TufSource:
             return held
         if wait > 0 and self._error is not None:
             raise type(self._error)(self._error.message, retry_after_seconds=wait)
-        try:
-            return await flights.run(("refresh", self.instance), self._refresh)
-        except _EXPECTED:
-            if held is None or not is_usable:
-                raise
+        patience = HELD_WAIT_SECONDS if is_usable else WAIT_SECONDS
+        with trio.move_on_after(patience):
+            try:
+                return await flights.run(("refresh", self.instance), self._refresh)
+            except _EXPECTED:
+                if held is None or not is_usable:
+                    raise
+                return held
+        self._quiet_until = trio.current_time() + QUIET_SECONDS
+        if held is not None and is_usable:
             return held
+        raise TrustUnavailableError(
+            f"the TUF repository {shown_url(self.instance.url)} has not delivered within"
+            f" {patience:g} seconds",
+            hint="check the network, or try again; `keyless trust status` says more",
+        )
 
     async def _load(self) -> None:
         """Take over what the cache holds, expired or not; without a network."""

@@ -6,6 +6,7 @@ the first root and a directory, and publishes the outcome as a whole.
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -26,8 +27,6 @@ from keylessd.trust.offline import Checked, check
 from keylessd.trust.store import InstanceStore, Published
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]  # not declared as export
     from tuf.ngclient.fetcher import FetcherInterface
 

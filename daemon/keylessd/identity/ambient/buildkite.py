@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from keylessd.services.http import HttpClient
 
 KIND = "buildkite"
-HOST = "agent.buildkite.com"
-ENDPOINT = f"https://{HOST}/v3"
+HOSTS = ("agent.buildkite.com", "agent-edge.buildkite.com")
+ENDPOINT = f"https://{HOSTS[0]}/v3"
 # A job's id is a UUID; this keeps the path what it is.
 JOB = re.compile(r"[0-9A-Za-z-]{1,64}")
 
@@ -53,7 +53,7 @@ async def fetch(
     if grant.job is None or JOB.fullmatch(grant.job) is None:
         raise unavailable(GIVER, "there is no id of a job", hint="BUILDKITE_JOB_ID has it")
     base = allowed_url(
-        grant.url or ENDPOINT, GIVER, known=HOST, configured=hosts, setting="buildkite_hosts"
+        grant.url or ENDPOINT, GIVER, known=HOSTS, configured=hosts, setting="buildkite_hosts"
     )
     path = f"{base.path.rstrip('/')}/jobs/{grant.job}/oidc/tokens"
     reply = await ask(

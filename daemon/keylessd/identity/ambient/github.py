@@ -53,7 +53,7 @@ async def fetch(
     """
     if grant.url is None:
         raise unavailable(GIVER, "there is no URL to ask at", hint=PERMISSION)
-    url = allowed_url(grant.url, GIVER, known=HOST, configured=hosts, setting="github_hosts")
+    url = allowed_url(grant.url, GIVER, known=(HOST,), configured=hosts, setting="github_hosts")
     reply = await ask(
         http,
         GIVER,

@@ -24,14 +24,14 @@ _HOST = re.compile(r"[0-9a-z.-]+|[0-9a-f:.]+")
 
 
 def allowed_url(
-    url: str, giver: Giver, *, known: str, configured: frozenset[str], setting: str
+    url: str, giver: Giver, *, known: tuple[str, ...], configured: frozenset[str], setting: str
 ) -> httpx.URL:
     """Return *url* parsed, if the daemon may ask there for a client.
 
     Args:
         url: What the client said.
         giver: For errors.
-        known: Host that is always allowed, with all below it: by https at its usual port.
+        known: Hosts that are always allowed, with all below them: by https at the usual port.
         configured: Hosts that the settings allow, with all below them. By https; by plain http
             too if the host is this machine, which nobody gets into the settings by chance.
         setting: Name of the setting, for the hint.
@@ -54,15 +54,15 @@ def allowed_url(
     if _HOST.fullmatch(host) is None:
         raise unavailable(giver, "the URL that it is to be asked at has no host", hint=HINT)
     is_usual = parsed.scheme == "https" and parsed.port is None
-    if is_usual and _is_below(host, known):
+    if is_usual and any(_is_below(host, one) for one in known):
         return parsed
     listed = any(_is_below(host, one) for one in configured) and not is_link_local(host)
     if listed and (parsed.scheme == "https" or (parsed.scheme == "http" and is_loopback(host))):
         return parsed
     raise unavailable(
         giver,
-        f"{shown_url(url)} is not where this daemon asks for it; it does at https://{known} and"
-        " below, and where its settings say",
+        f"{shown_url(url)} is not where this daemon asks for it; it does at"
+        f" {' and '.join(known)}, below, and where its settings say",
         hint=f"an own server's host goes into the setting ambient.{setting}",
     )
 

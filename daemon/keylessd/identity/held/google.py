@@ -63,7 +63,7 @@ class MetadataServer:
         """
         url = f"{self._url}/{quote(account, safe='@')}/{what}?{urlencode(query)}"
         reply = await ask(self._http, self._giver, "GET", url, headers={FLAVOR: "Google"})
-        if reply.headers.get(FLAVOR) != "Google":
+        if reply.headers.get(FLAVOR.lower()) != "Google":
             raise unavailable(
                 self._giver,
                 f"what answers at {reply.url} is not a metadata server: it does not say {FLAVOR}",

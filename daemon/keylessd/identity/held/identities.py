@@ -138,6 +138,7 @@ class HeldIdentities:
                 continue
             kept = KeptToken(
                 make_source(one, self._parts),
+                name=name,
                 # A call of the former settings that is under way must not be joined.
                 key=(name, self._generation),
                 flights=self._flights,

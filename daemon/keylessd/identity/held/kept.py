@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from keylessd.errors import DaemonError
+import trio
+
+from keylessd.errors import DaemonError, IdentityError
 from keylessd.identity.token import MIN_REMAINING
+from keylessd.log import EventLog
 
 if TYPE_CHECKING:
     import random
-
-    import trio
 
     from keylessd.clock import Clock
     from keylessd.flow.singleflight import SingleFlight
@@ -37,6 +38,10 @@ MIN_PAUSE = 10.0  # seconds between two renewals ahead of time
 FIRST_PAUSE = 1.0  # seconds that a failure counts; it doubles with each further one
 MAX_PAUSE = 60.0
 MAX_WAIT = 300.0  # seconds; a longer Retry-After is cut to this
+# For all calls that one token takes; each has a shorter deadline of its own.
+FETCH_SECONDS = 45.0
+
+_log = EventLog(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,7 @@ class KeptToken:
         self,
         source: HeldSource,
         *,
+        name: str,
         key: Hashable,
         flights: SingleFlight[IdentityToken],
         nursery: trio.Nursery,
@@ -108,6 +114,7 @@ class KeptToken:
 
         Args:
             source: Gets tokens.
+            name: Of the identity, for errors and the log.
             key: Of the calls that are shared; one identity's alone.
             flights: Shares them.
             nursery: Runs renewals in the background.
@@ -115,6 +122,7 @@ class KeptToken:
             rng: Jitter.
         """
         self._source = source
+        self._name = name
         self._key = key
         self._flights = flights
         self._nursery = nursery
@@ -148,12 +156,14 @@ class KeptToken:
             IdentityError, TokenError: it could not be got. For a while the same failure is
                 repeated and nobody is asked.
         """
-        self.last_used = self._clock.now()
         token = self.alive
         if token is None:
             self._kept = None
             self._raise_recent()
-            return await self._flights.run(self._key, self._fetch)
+            token = await self._flights.run(self._key, self._fetch)
+            self.last_used = self._clock.now()
+            return token
+        self.last_used = self._clock.now()
         assert self._kept is not None  # noqa: S101  # `alive` found it there
         if self._clock.boottime() >= self._kept.renew_at and not self._is_quiet():
             self._renew_soon()
@@ -162,7 +172,16 @@ class KeptToken:
     async def _fetch(self) -> IdentityToken:
         now, asked = self._clock.now(), self._clock.boottime()
         try:
-            token = await self._source.fetch()
+            with trio.fail_after(FETCH_SECONDS):
+                token = await self._source.fetch()
+        except trio.TooSlowError as exc:
+            error = IdentityError(
+                "identity_unavailable",
+                f"identity {self._name!r} could not be had within {FETCH_SECONDS:g} seconds",
+                retryable=True,
+            )
+            self._failure = self._failed(error)
+            raise error from exc
         except DaemonError as exc:
             self._failure = self._failed(exc)
             raise
@@ -195,7 +214,8 @@ class KeptToken:
     async def _renew(self) -> None:
         try:
             await self._flights.run(self._key, self._fetch)
-        except DaemonError:
-            pass  # kept as the problem; the token in hand is good until it ends
+        except DaemonError as exc:
+            # It is kept as the problem; the token in hand is good until it ends.
+            _log.warning("identity.not_renewed", identity=self._name, problem=exc.message)
         finally:
             self._renewing = False
