@@ -25,7 +25,7 @@ from keylessd.errors import (
     TokenError,
 )
 from keylessd.flow.singleflight import CallAbandonedError
-from keylessd.ops.sign import _Report
+from keylessd.ops.record import Report
 from keylessd.sandbox.faults import Cut, Delay, Endless, Garbage, LostReply, Status
 from keylessd.sandbox.rekor_v1 import INDEX_OFFSET
 from ops_rig import material_of, open_rig
@@ -567,7 +567,7 @@ async def test_an_entry_that_a_log_gave_is_recorded_whatever_happens_then(
     ids=["error", "fault", "abandoned", "nested"],
 )
 def test_a_group_of_errors_is_recorded_as_its_worst(inner, facts):
-    assert _Report().failure(ExceptionGroup("", inner)) == facts
+    assert Report().failure(ExceptionGroup("", inner)) == facts
 
 
 async def test_a_group_of_cancellations_is_one(autojump_clock):
@@ -579,7 +579,7 @@ async def test_a_group_of_cancellations_is_one(autojump_clock):
                 nursery.start_soon(trio.sleep_forever)
                 nursery.start_soon(trio.sleep_forever)
         except BaseException as exc:
-            report.update(_Report().failure(exc))
+            report.update(Report().failure(exc))
             raise
 
     with trio.move_on_after(1):
