@@ -728,6 +728,14 @@ def test_managed_key_leaves_out_no_transparency_that_it_never_had() -> None:
         options=VerifyOptions(sct_threshold=0),
     )
     assert found.omitted == ()
+    keyless = verify_bundle(
+        world.message(),
+        digests(),
+        world.root(),
+        expected=ANYONE,
+        options=VerifyOptions(sct_threshold=0),
+    )
+    assert keyless.omitted == ("certificate-transparency",)
 
 
 @pytest.mark.parametrize("managed", [True, False])

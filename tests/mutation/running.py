@@ -90,7 +90,11 @@ class Run:
         from hypothesis import Phase, settings
 
         settings.register_profile(
-            "mutants", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+            "mutants",
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=[Phase.explicit, Phase.generate],
         )
         settings.load_profile("mutants")
 
