@@ -11,20 +11,19 @@ from keyless._version import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from keyless._client import Client
+    from keyless._gather import gather
+    from keyless._identities import Ambient, EndedSession
     from keyless.errors import DaemonUnreachableError, KeylessError, VerificationError
+    from keyless.states import Identity, InstanceState, Slot, Status
     from keyless.values import (
         AcceptedSigner,
         Certificate,
         Detached,
         Digest,
-        Identity,
         Inspection,
-        InstanceState,
         LogEntry,
         SignatureTime,
         SignResult,
-        Slot,
-        Status,
         Thresholds,
         VerifyResult,
         Where,
@@ -32,9 +31,13 @@ if TYPE_CHECKING:
 else:
     _HOME = {
         "Client": "keyless._client",
+        "gather": "keyless._gather",
         "DaemonUnreachableError": "keyless.errors",
         "KeylessError": "keyless.errors",
         "VerificationError": "keyless.errors",
+        "Ambient": "keyless._identities",
+        "EndedSession": "keyless._identities",
+        **dict.fromkeys(("Identity", "InstanceState", "Slot", "Status"), "keyless.states"),
     }
 
     def __getattr__(name):
@@ -51,11 +54,13 @@ else:
 
 __all__ = [
     "AcceptedSigner",
+    "Ambient",
     "Certificate",
     "Client",
     "DaemonUnreachableError",
     "Detached",
     "Digest",
+    "EndedSession",
     "Identity",
     "Inspection",
     "InstanceState",
@@ -70,4 +75,5 @@ __all__ = [
     "VerifyResult",
     "Where",
     "__version__",
+    "gather",
 ]

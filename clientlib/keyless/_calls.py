@@ -8,15 +8,11 @@ from keyless.errors import KeylessError
 from keyless.values import (
     Certificate,
     Digest,
-    Identity,
-    InstanceState,
     LogEntry,
     SignatureTime,
     SignResult,
-    Slot,
-    Status,
 )
-from keyless.wire import MAX_NAME, is_clean, printable
+from keyless.wire import MAX_NAME, is_clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from keyless._hash import Artifact
+    from keyless._identities import Ambient
     from keyless.values import Where
     from keyless.wire import Reply
 
@@ -144,24 +141,38 @@ class SignOptions:
     Attributes:
         place: Where to sign.
         identity_token: OIDC token to sign as, used for this request only; None for the session.
+        identity: Whom to sign as, of those that the daemon has; None for the default.
+        ambient: What the environment grants, or None.
         reuse: ``"window"``, ``"never"``, or None for the daemon's setting.
         idempotency_key: The same key with the same input gives the same bundle.
         on_event: Told of progress.
     """
 
-    __slots__ = ("idempotency_key", "identity_token", "on_event", "place", "reuse")
+    __slots__ = (
+        "ambient",
+        "idempotency_key",
+        "identity",
+        "identity_token",
+        "on_event",
+        "place",
+        "reuse",
+    )
 
     def __init__(
         self,
         place: Place,
         *,
         identity_token: "str | None" = None,
+        identity: "str | None" = None,
+        ambient: "Ambient | None" = None,
         reuse: "str | None" = None,
         idempotency_key: "str | None" = None,
         on_event: "Notice | None" = None,
     ) -> None:
         self.place = place
         self.identity_token = identity_token
+        self.identity = identity
+        self.ambient = ambient
         self.reuse = reuse
         self.idempotency_key = idempotency_key
         self.on_event = on_event
@@ -249,8 +260,7 @@ def _signing(
         body["idempotency_key"] = options.idempotency_key
     if options.on_event is not None:
         body["progress"] = True
-    if options.identity_token is not None:
-        attachments["identity_token"] = options.identity_token.encode()
+    put_whose(body, attachments, options.identity_token, options.identity, options.ambient)
     return Call(
         op,
         body,
@@ -261,59 +271,23 @@ def _signing(
     )
 
 
-def status() -> Call:
-    """Ask how the daemon is. The value is a Status."""
-    return Call("status", {}, read=_read_status)
-
-
-def whoami(place: Place, *, identity_token: "str | None" = None) -> Call:
-    """Ask as whom a signature could be made. The value is a list of Identity."""
-    attachments = {}
+def put_whose(
+    body: "dict[str, Any]",
+    attachments: "dict[str, bytes]",
+    identity_token: "str | None",
+    identity: "str | None",
+    ambient: "Ambient | None",
+) -> None:
+    """Say whose identity is meant; secrets are attachments."""
     if identity_token is not None:
         attachments["identity_token"] = identity_token.encode()
-    return Call(
-        "whoami",
-        {"where": place.body} if place.body else {},
-        read=lambda reply: [Identity(**row) for row in reply.body["identities"]],
-        attachments=attachments,
-        files=place.files,
-    )
-
-
-def trust(op: str, instance: "str | None") -> Call:
-    """``trust_status`` or ``trust_refresh``. The value is a list of InstanceState."""
-    return Call(
-        op,
-        {"instance": instance} if instance is not None else {},
-        read=lambda reply: [InstanceState(**row) for row in reply.body["instances"]],
-    )
-
-
-def ledger(limit: "int | None") -> Call:
-    """Ask for the newest records of the ledger. The value is a list of objects."""
-    return Call(
-        "ledger",
-        {"limit": limit} if limit is not None else {},
-        read=lambda reply: [_record(line) for line in reply.attachments["records"].splitlines()],
-    )
-
-
-def _record(line: bytes) -> "dict[str, Any]":
-    """Read one record; one that a crash of the machine has torn is evidence all the same."""
-    import json  # noqa: PLC0415  # the one operation that needs it
-
-    try:
-        record = json.loads(line)
-    except ValueError:
-        record = None
-    if isinstance(record, dict):
-        return record
-    return {"event": "torn", "text": printable(line.decode("utf-8", "replace"))}
-
-
-def reload() -> Call:
-    """Make the daemon read its settings again. The value is None."""
-    return Call("reload", {}, read=lambda _: None)
+    if identity is not None:
+        body["identity"] = identity
+    if ambient is not None:
+        names = ("kind", "url", "job", "audience")
+        found = {name: getattr(ambient, name) for name in names}
+        body["ambient"] = {name: value for name, value in found.items() if value is not None}
+        attachments["ambient_token"] = ambient.token.encode()
 
 
 # --- replies ---------------------------------------------------------------------------------
@@ -331,10 +305,3 @@ def evidence(reply: "Reply") -> "dict[str, Any]":
         "entries": [LogEntry(**entry) for entry in reply.body["entries"]],
         "times": [SignatureTime(**time) for time in reply.body["times"]],
     }
-
-
-def _read_status(reply: "Reply") -> Status:
-    facts = dict(reply.body)
-    facts["instances"] = [InstanceState(**row) for row in reply.body["instances"]]
-    facts["slots"] = [Slot(**row) for row in reply.body["slots"]]
-    return Status(**facts)

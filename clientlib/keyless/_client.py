@@ -3,6 +3,7 @@
 import os
 
 from keyless import _calls
+from keyless._client_daemon import DaemonMethods
 from keyless._connect import open_daemon
 from keyless._exchange import WINDOW
 from keyless._hash import digest_of, hash_bytes
@@ -16,22 +17,20 @@ if TYPE_CHECKING:
     from keyless._calls import Call, Notice
     from keyless._connect import Socket
     from keyless._hash import Artifact
+    from keyless._identities import Ambient
     from keyless.errors import KeylessError
     from keyless.values import (
         AcceptedSigner,
         Detached,
-        Identity,
         Inspection,
-        InstanceState,
         SignResult,
-        Status,
         Thresholds,
         VerifyResult,
         Where,
     )
 
 
-class Client:
+class Client(DaemonMethods):
     """A connection to the daemon, made when it is first needed and again if it was lost.
 
     Every method raises KeylessError: what the daemon said, ``daemon_unreachable`` or
@@ -47,7 +46,7 @@ class Client:
         window: How many requests may be unanswered at once.
     """
 
-    __slots__ = ("_line",)
+    __slots__ = ()
 
     def __init__(
         self,
@@ -88,6 +87,8 @@ class Client:
         *,
         where: "Where | None" = None,
         identity_token: "str | None" = None,
+        identity: "str | None" = None,
+        ambient: "Ambient | None" = None,
         reuse: "str | None" = None,
         idempotency_key: "str | None" = None,
         name: "str | None" = None,
@@ -100,13 +101,17 @@ class Client:
             artifact: A Digest, or the path of a file; the file itself stays here.
             where: Which Sigstore instance; None for the daemon's default.
             identity_token: OIDC token to sign as, used for this request only.
+            identity: Whom to sign as, of those that the daemon has; None for the default.
+            ambient: What the environment grants, for this request only.
             reuse: ``"window"`` or ``"never"`` for the certificate; None for the daemon's setting.
             idempotency_key: The same key with the same artifact gives the same bundle.
             name: What the artifact is called, for the daemon's ledger.
             algorithm: To hash a file with.
             on_event: Called with the name of each step and its facts.
         """
-        options = self._options(where, identity_token, reuse, on_event, idempotency_key)
+        options = self._options(
+            where, (identity_token, identity, ambient), reuse, on_event, idempotency_key
+        )
         result: SignResult = self._line.run(
             _calls.sign(digest_of(artifact, algorithm), options, name=name)
         )
@@ -118,6 +123,8 @@ class Client:
         *,
         where: "Where | None" = None,
         identity_token: "str | None" = None,
+        identity: "str | None" = None,
+        ambient: "Ambient | None" = None,
         reuse: "str | None" = None,
         algorithm: str = "sha256",
         on_event: "Notice | None" = None,
@@ -130,7 +137,7 @@ class Client:
         Yields:
             The position of an artifact and its result or why there is none, as they come.
         """
-        options = self._options(where, identity_token, reuse, on_event)
+        options = self._options(where, (identity_token, identity, ambient), reuse, on_event)
 
         def call_of(artifact: "Any") -> "Call":  # noqa: ANN401
             return _calls.sign(
@@ -145,6 +152,8 @@ class Client:
         *,
         where: "Where | None" = None,
         identity_token: "str | None" = None,
+        identity: "str | None" = None,
+        ambient: "Ambient | None" = None,
         reuse: "str | None" = None,
         idempotency_key: "str | None" = None,
         on_event: "Notice | None" = None,
@@ -155,11 +164,15 @@ class Client:
             subjects: The name that the statement gives each artifact, and the artifact.
             where: See sign(), as for the rest.
             identity_token: See sign().
+            identity: See sign().
+            ambient: See sign().
             reuse: See sign().
             idempotency_key: See sign().
             on_event: See sign().
         """
-        options = self._options(where, identity_token, reuse, on_event, idempotency_key)
+        options = self._options(
+            where, (identity_token, identity, ambient), reuse, on_event, idempotency_key
+        )
         hashed = ((name, digest_of(artifact).value) for name, artifact in subjects)
         result: SignResult = self._line.run(_calls.sign_batch(hashed, options))
         return result
@@ -173,6 +186,8 @@ class Client:
         subjects: "Sequence[tuple[str, Artifact]]" = (),
         where: "Where | None" = None,
         identity_token: "str | None" = None,
+        identity: "str | None" = None,
+        ambient: "Ambient | None" = None,
         reuse: "str | None" = None,
         idempotency_key: "str | None" = None,
         on_event: "Notice | None" = None,
@@ -186,11 +201,15 @@ class Client:
             subjects: Name and artifact of 1 to 64 subjects.
             where: See sign(), as for the rest.
             identity_token: See sign().
+            identity: See sign().
+            ambient: See sign().
             reuse: See sign().
             idempotency_key: See sign().
             on_event: See sign().
         """
-        options = self._options(where, identity_token, reuse, on_event, idempotency_key)
+        options = self._options(
+            where, (identity_token, identity, ambient), reuse, on_event, idempotency_key
+        )
         result: SignResult = self._line.run(
             _calls.attest(
                 options,
@@ -205,14 +224,16 @@ class Client:
     def _options(
         self,
         where: "Where | None",
-        identity_token: "str | None",
+        whose: "tuple[str | None, str | None, Ambient | None]",
         reuse: "str | None",
         on_event: "Notice | None",
         idempotency_key: "str | None" = None,
     ) -> _calls.SignOptions:
         return _calls.SignOptions(
             _calls.Place(where, hash_bytes),
-            identity_token=identity_token,
+            identity_token=whose[0],
+            identity=whose[1],
+            ambient=whose[2],
             reuse=reuse,
             idempotency_key=idempotency_key,
             on_event=on_event,
@@ -312,40 +333,3 @@ class Client:
 
         found: Inspection = self._line.run(_verifying.inspect(bundle))
         return found
-
-    # --- the daemon ---------------------------------------------------------------------------
-
-    def status(self) -> "Status":
-        """Return how the daemon is."""
-        status: Status = self._line.run(_calls.status())
-        return status
-
-    def whoami(
-        self, *, where: "Where | None" = None, identity_token: "str | None" = None
-    ) -> "list[Identity]":
-        """Return as whom a signature could be made now."""
-        place = _calls.Place(where, hash_bytes)
-        found: list[Identity] = self._line.run(_calls.whoami(place, identity_token=identity_token))
-        return found
-
-    def trust_status(self, instance: "str | None" = None) -> "list[InstanceState]":
-        """Return the trust root in force for one instance, or for all."""
-        states: list[InstanceState] = self._line.run(_calls.trust("trust_status", instance))
-        return states
-
-    def trust_refresh(self, instance: "str | None" = None) -> "list[InstanceState]":
-        """Refresh the trust root of one instance, else the default one, and return it."""
-        states: list[InstanceState] = self._line.run(_calls.trust("trust_refresh", instance))
-        return states
-
-    def ledger(self, limit: "int | None" = None) -> "list[dict[str, Any]]":
-        """Return the newest records of what this daemon signed, oldest first.
-
-        One that a crash of the machine has torn has the ``event`` ``"torn"`` and its ``text``.
-        """
-        records: list[dict[str, Any]] = self._line.run(_calls.ledger(limit))
-        return records
-
-    def reload(self) -> None:
-        """Make the daemon read its settings again."""
-        self._line.run(_calls.reload())

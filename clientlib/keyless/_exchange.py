@@ -153,7 +153,8 @@ class Exchange:
             call = self._flying[event.id]
             if call is not None and call.on_event is not None:
                 facts = dict(event.body)
-                call.on_event(facts.pop("step"), facts)
+                step = facts.pop("step", "") if event.name == "progress" else event.name
+                call.on_event(step, facts)
         elif isinstance(event, Reply):
             call = self._flying.pop(event.id)
             if call is not None:

@@ -34,6 +34,10 @@ CODES = {
     "token_audience": "the identity token is meant for somebody else",
     "token_unverified_email": "the issuer did not verify the token's email address",
     "token_rejected": "the certificate authority refused the identity token",
+    "identity_unavailable": "the identity that was meant cannot be had; no other takes its place",
+    "login_failed": "the login ended without an identity",
+    "login_denied": "the person or the issuer said no to the login",
+    "locked": "the daemon is locked",
     # Trust and services.
     "unknown_instance": "no Sigstore instance of that name is configured",
     "trust_unavailable": "the trust root could not be obtained",

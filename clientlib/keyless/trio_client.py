@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
-from keyless import _calls, _verifying
+from keyless import _calls, _daemon_calls, _identities, _verifying
 from keyless._connect import READ_SIZE, open_daemon
 from keyless._exchange import WINDOW, Exchange
 from keyless._hash import digest_of, hash_bytes
@@ -29,14 +29,13 @@ from keyless.values import Digest
 if TYPE_CHECKING:
     from keyless._calls import Call, Notice
     from keyless._hash import Artifact
+    from keyless._identities import Ambient, EndedSession
+    from keyless.states import Identity, InstanceState, Status
     from keyless.values import (
         AcceptedSigner,
         Detached,
-        Identity,
         Inspection,
-        InstanceState,
         SignResult,
-        Status,
         Thresholds,
         VerifyResult,
         Where,
@@ -123,6 +122,8 @@ class TrioClient:
         *,
         where: Where | None = None,
         identity_token: str | None = None,
+        identity: str | None = None,
+        ambient: Ambient | None = None,
         reuse: str | None = None,
         idempotency_key: str | None = None,
         name: str | None = None,
@@ -130,7 +131,9 @@ class TrioClient:
         on_event: Notice | None = None,
     ) -> SignResult:
         """Sign one artifact; see Client.sign()."""
-        options = _options(where, identity_token, reuse, idempotency_key, on_event)
+        options = _options(
+            where, (identity_token, identity, ambient), reuse, idempotency_key, on_event
+        )
         digest = await self._digest(artifact, algorithm)
         return cast("SignResult", await self._run(_calls.sign(digest, options, name=name)))
 
@@ -140,12 +143,16 @@ class TrioClient:
         *,
         where: Where | None = None,
         identity_token: str | None = None,
+        identity: str | None = None,
+        ambient: Ambient | None = None,
         reuse: str | None = None,
         idempotency_key: str | None = None,
         on_event: Notice | None = None,
     ) -> SignResult:
         """Sign up to 1,024 artifacts with one signature; see Client.sign_batch()."""
-        options = _options(where, identity_token, reuse, idempotency_key, on_event)
+        options = _options(
+            where, (identity_token, identity, ambient), reuse, idempotency_key, on_event
+        )
         hashed = [(name, (await self._digest(artifact)).value) for name, artifact in subjects]
         return cast("SignResult", await self._run(_calls.sign_batch(hashed, options)))
 
@@ -158,13 +165,15 @@ class TrioClient:
         subjects: Sequence[tuple[str, Artifact]] = (),
         where: Where | None = None,
         identity_token: str | None = None,
+        identity: str | None = None,
+        ambient: Ambient | None = None,
         reuse: str | None = None,
         idempotency_key: str | None = None,
         on_event: Notice | None = None,
     ) -> SignResult:
         """Sign an in-toto statement; see Client.attest()."""
         call = _calls.attest(
-            _options(where, identity_token, reuse, idempotency_key, on_event),
+            _options(where, (identity_token, identity, ambient), reuse, idempotency_key, on_event),
             statement=statement,
             predicate=predicate,
             predicate_type=predicate_type,
@@ -204,32 +213,88 @@ class TrioClient:
 
     async def status(self) -> Status:
         """Return how the daemon is."""
-        return cast("Status", await self._run(_calls.status()))
+        return cast("Status", await self._run(_daemon_calls.status()))
 
     async def whoami(
-        self, *, where: Where | None = None, identity_token: str | None = None
+        self,
+        *,
+        where: Where | None = None,
+        identity_token: str | None = None,
+        identity: str | None = None,
+        ambient: Ambient | None = None,
     ) -> list[Identity]:
         """Return as whom a signature could be made now."""
-        call = _calls.whoami(_calls.Place(where, hash_bytes), identity_token=identity_token)
+        call = _identities.whoami(
+            _calls.Place(where, hash_bytes),
+            identity_token=identity_token,
+            identity=identity,
+            ambient=ambient,
+        )
         return cast("list[Identity]", await self._run(call))
+
+    async def login(
+        self,
+        *,
+        on_event: Notice,
+        where: Where | None = None,
+        flow: str = "browser",
+        connector: str | None = None,
+        identity: str | None = None,
+        client_id: str | None = None,
+        default: bool = False,
+    ) -> Identity:
+        """Let the person here log in; see Client.login()."""
+        call = _identities.login(
+            _calls.Place(where, hash_bytes),
+            flow=flow,
+            connector=connector,
+            identity=identity,
+            client_id=client_id,
+            default=default,
+            on_event=on_event,
+        )
+        return cast("Identity", await self._run(call))
+
+    async def login_code(self, login: str, code: str) -> None:
+        """Send the code that a page showed for the login called *login*."""
+        await self._run(_identities.login_code(login, code))
+
+    async def logout(
+        self,
+        *,
+        identity: str | None = None,
+        instance: str | None = None,
+        everyone: bool = False,
+    ) -> list[EndedSession]:
+        """End sessions; see Client.logout()."""
+        call = _identities.logout(identity=identity, instance=instance, everyone=everyone)
+        return cast("list[EndedSession]", await self._run(call))
+
+    async def lock(self, passphrase: str) -> None:
+        """Refuse to sign until unlock() brings the same passphrase."""
+        await self._run(_identities.lock("lock", passphrase))
+
+    async def unlock(self, passphrase: str) -> None:
+        """Sign again."""
+        await self._run(_identities.lock("unlock", passphrase))
 
     async def trust_status(self, instance: str | None = None) -> list[InstanceState]:
         """Return the trust root in force for one instance, or for all."""
-        found = await self._run(_calls.trust("trust_status", instance))
+        found = await self._run(_daemon_calls.trust("trust_status", instance))
         return cast("list[InstanceState]", found)
 
     async def trust_refresh(self, instance: str | None = None) -> list[InstanceState]:
         """Refresh the trust root of one instance, else the default one, and return it."""
-        found = await self._run(_calls.trust("trust_refresh", instance))
+        found = await self._run(_daemon_calls.trust("trust_refresh", instance))
         return cast("list[InstanceState]", found)
 
     async def ledger(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the newest records of what this daemon signed, oldest first; see Client."""
-        return cast("list[dict[str, Any]]", await self._run(_calls.ledger(limit)))
+        return cast("list[dict[str, Any]]", await self._run(_daemon_calls.ledger(limit)))
 
     async def reload(self) -> None:
         """Make the daemon read its settings again."""
-        await self._run(_calls.reload())
+        await self._run(_daemon_calls.reload())
 
     # --- moving bytes -------------------------------------------------------------------------
 
@@ -291,14 +356,16 @@ class TrioClient:
 
 def _options(
     where: Where | None,
-    identity_token: str | None,
+    whose: tuple[str | None, str | None, Ambient | None],
     reuse: str | None,
     idempotency_key: str | None,
     on_event: Notice | None,
 ) -> _calls.SignOptions:
     return _calls.SignOptions(
         _calls.Place(where, hash_bytes),
-        identity_token=identity_token,
+        identity_token=whose[0],
+        identity=whose[1],
+        ambient=whose[2],
         reuse=reuse,
         idempotency_key=idempotency_key,
         on_event=on_event,

@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class _Value:
+class Value:
     """Equality and repr over the slots; byte strings are shown by their length only."""
 
     __slots__: "tuple[str, ...]" = ()
@@ -27,7 +27,7 @@ class _Value:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-class Digest(_Value):
+class Digest(Value):
     """The digest of an artifact.
 
     Attributes:
@@ -45,7 +45,7 @@ class Digest(_Value):
         return f"{self.algorithm}:{self.value.hex()}"
 
 
-class Where(_Value):
+class Where(Value):
     """Which deployment of Sigstore a request is about; all None means the daemon's default.
 
     Attributes:
@@ -92,7 +92,7 @@ class Where(_Value):
         self.timestamp_server_url = timestamp_server_url
 
 
-class AcceptedSigner(_Value):
+class AcceptedSigner(Value):
     """One signer that a verification accepts; every part given must match.
 
     Attributes:
@@ -121,7 +121,7 @@ class AcceptedSigner(_Value):
         self.extensions = dict(extensions) if extensions is not None else {}
 
 
-class Thresholds(_Value):
+class Thresholds(Value):
     """How much a verification asks for; None leaves it to the daemon (one of each).
 
     Attributes:
@@ -148,7 +148,7 @@ class Thresholds(_Value):
         self.promise_only = promise_only
 
 
-class Detached(_Value):
+class Detached(Value):
     """A signature in files of its own, as tools wrote it before there were bundles.
 
     Attributes:
@@ -177,7 +177,7 @@ class Detached(_Value):
         self.bundle = bundle
 
 
-class _Told(_Value):
+class Told(Value):
     """What a reply tells: each slot from the field of the same name, None where it is silent."""
 
     __slots__: "tuple[str, ...]" = ()
@@ -197,7 +197,7 @@ class _Told(_Value):
 
 
 def _plain(value: "Any") -> "Any":  # noqa: ANN401
-    if isinstance(value, _Told):
+    if isinstance(value, Told):
         return value.as_dict()
     if isinstance(value, Digest):
         return str(value)
@@ -210,7 +210,7 @@ def _plain(value: "Any") -> "Any":  # noqa: ANN401
     return value
 
 
-class LogEntry(_Told):
+class LogEntry(Told):
     """Where a signature stands in a transparency log."""
 
     __slots__ = ("integrated_time", "kind", "log", "log_index", "version")
@@ -221,7 +221,7 @@ class LogEntry(_Told):
     integrated_time: "int | None"  # seconds since the epoch
 
 
-class SignatureTime(_Told):
+class SignatureTime(Told):
     """A time at which the signature existed, and who says so."""
 
     __slots__ = ("authority", "source", "time")
@@ -230,7 +230,7 @@ class SignatureTime(_Told):
     authority: str
 
 
-class Certificate(_Told):
+class Certificate(Told):
     """The certificate a signature was made with."""
 
     __slots__ = ("not_after", "not_before", "reused", "serial")
@@ -240,7 +240,7 @@ class Certificate(_Told):
     reused: bool  # whether it served an earlier signature too
 
 
-class SignResult(_Told):
+class SignResult(Told):
     """A signature.
 
     Attributes:
@@ -273,7 +273,7 @@ class SignResult(_Told):
     predicate_type: "str | None"
 
 
-class VerifyResult(_Told):
+class VerifyResult(Told):
     """What a bundle proves. There is one only if it proves all that was asked.
 
     Attributes:
@@ -286,6 +286,7 @@ class VerifyResult(_Told):
         form: The bundle's format: ``"0.1"`` to ``"0.3"``, ``"cosign"``, ``"detached"``.
         omitted: What was left out as the caller allowed: ``"log-entries"``,
             ``"inclusion-proof"``, ``"certificate-transparency"``.
+        trusted_root: Hex SHA-256 of the trust root it was verified by.
         report: What each step found, ``{"step", "facts"}``, if asked for.
     """
 
@@ -305,6 +306,7 @@ class VerifyResult(_Told):
         "statement",
         "steps",
         "times",
+        "trusted_root",
     )
     identity: "str | None"
     identity_kind: "str | None"
@@ -320,77 +322,13 @@ class VerifyResult(_Told):
     steps: "list[str]"
     form: "str | None"
     omitted: "list[str] | None"
+    trusted_root: "str | None"
     report: "list[dict[str, Any]] | None"
 
 
-class Inspection(_Told):
+class Inspection(Told):
     """What is in a bundle, unverified; form is None if it cannot be read as a whole."""
 
     __slots__ = ("facts", "form")
     form: "str | None"
     facts: "dict[str, Any]"  # protocol.md, 8.6
-
-
-class Identity(_Told):
-    """Somebody a signature could be made as now."""
-
-    __slots__ = ("expires", "identity", "instance", "issuer", "source")
-    identity: str
-    issuer: str
-    source: str
-    expires: "int | None"  # seconds since the epoch
-    instance: "str | None"
-
-
-class InstanceState(_Told):
-    """One Sigstore instance and the trust root in force for it."""
-
-    __slots__ = ("error", "expires", "fetched", "name", "source", "state", "url", "version")
-    name: str
-    source: "str | None"
-    url: "str | None"
-    state: str
-    version: "str | None"
-    fetched: "int | None"  # seconds since the epoch
-    expires: "int | None"
-    error: "str | None"
-
-
-class Slot(_Told):
-    """One signing key the daemon holds."""
-
-    __slots__ = ("identity", "instance", "issuer", "not_after", "signatures")
-    identity: str
-    issuer: str
-    instance: str
-    not_after: int  # seconds since the epoch
-    signatures: int
-
-
-class Status(_Told):
-    """How the daemon is."""
-
-    __slots__ = (
-        "connections",
-        "default_instance",
-        "instances",
-        "pid",
-        "requests",
-        "reuse",
-        "slots",
-        "socket",
-        "started",
-        "uptime_seconds",
-        "version",
-    )
-    version: str
-    pid: int
-    started: int  # seconds since the epoch
-    uptime_seconds: int
-    socket: str
-    requests: "dict[str, dict[str, int]]"  # operation -> ok, failed
-    connections: int
-    default_instance: str
-    reuse: str
-    instances: "list[InstanceState]"
-    slots: "list[Slot]"

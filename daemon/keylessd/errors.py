@@ -126,6 +126,31 @@ class TokenError(DaemonError):
         self.code = code
 
 
+class IdentityError(DaemonError):
+    """A source of identities, or a login, ended without one; the code says how.
+
+    ``identity_unavailable``: a source that was detected, named or configured failed. It is final
+    for the request: nobody falls through to another identity. ``login_failed``,
+    ``login_denied``: a login ended without an identity. ``locked``: the daemon is locked.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        retryable: bool = False,
+        hint: str | None = None,
+        retry_after_seconds: float | None = None,
+        details: Mapping[str, str | int] | None = None,
+    ) -> None:
+        super().__init__(
+            message, hint=hint, retry_after_seconds=retry_after_seconds, details=details
+        )
+        self.code = code
+        self.retryable = retryable
+
+
 # --- trust ---------------------------------------------------------------------------------
 
 

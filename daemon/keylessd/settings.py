@@ -16,13 +16,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
+from keylessd.held_settings import HeldSettings, read_held
 from keylessd.toml_lines import key_lines
 from keylessd.toml_table import SettingsError, Table, suggestion
 
 __all__ = [
+    "AmbientSettings",
+    "HeldSettings",
     "HttpSettings",
     "InstanceSettings",
     "Limits",
+    "SessionSettings",
     "Settings",
     "SettingsError",
     "Timeouts",
@@ -39,6 +43,7 @@ BUILTIN_INSTANCES: Final = ("public", "staging", "sandbox")
 BUILTIN_WITH_TARGETS: Final = ("public", "staging")
 MAX_FILE: Final = 1 << 20  # bytes; a hand-written file is a thousandth of this
 
+MAX_SESSION: Final = 30 * 24 * 3600.0  # seconds
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _INSTANCE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -91,6 +96,28 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AmbientSettings:
+    """Where the daemon may fetch a token for a client that says where its CI system gives them.
+
+    Attributes:
+        github_hosts: Hosts, with all below them, that are a GitHub Enterprise Server's. Those of
+            github.com are known.
+        buildkite_hosts: The same for Buildkite, whose own are known.
+    """
+
+    github_hosts: frozenset[str] = frozenset()
+    buildkite_hosts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """How long a login may last, in seconds, whatever its issuer allows."""
+
+    lifetime: float = 12 * 3600.0  # from the login on: a working day
+    idle: float = 4 * 3600.0  # without use
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceSettings:
     """One ``[instance.NAME]`` table, in one of three shapes.
 
@@ -129,7 +156,13 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     http: HttpSettings = field(default_factory=HttpSettings)
+    ambient: AmbientSettings = field(default_factory=AmbientSettings)
+    sessions: SessionSettings = field(default_factory=SessionSettings)
     instances: Mapping[str, InstanceSettings] = field(default_factory=lambda: MappingProxyType({}))
+    # In the order of the text: of those a user may use, the first is taken if none is named.
+    identities: Mapping[str, HeldSettings] = field(default_factory=lambda: MappingProxyType({}))
+    # Whether a machine is served and not one user; the command line alone says so.
+    system: bool = False
 
 
 def load_settings(path: Path | None) -> Settings:
@@ -191,13 +224,20 @@ def parse_settings(text: str, *, file: str = "settings") -> Settings:
         limits=_limits(root.table("limits")),
         timeouts=_timeouts(root.table("timeouts")),
         http=_http(root.table("http")),
+        ambient=_ambient(root.table("ambient")),
+        sessions=_sessions(root.table("sessions")),
         instances=_instances(root.table("instance")),
+        identities=read_held(identities := root.table("identity")),
     )
     root.finish()
     known = (*BUILTIN_INSTANCES, *settings.instances)
     if settings.default_instance not in known:
         problem = f"no instance is called {settings.default_instance!r}"
         raise root.error("default_instance", problem + suggestion(settings.default_instance, known))
+    for held in settings.identities.values():
+        for name in sorted((held.instances or frozenset()) - {*known}):
+            problem = f"no instance is called {name!r}" + suggestion(name, known)
+            raise identities.table(held.name).error("instance", problem)
     return settings
 
 
@@ -243,6 +283,24 @@ def _http(table: Table) -> HttpSettings:
     )
     table.finish()
     return http
+
+
+def _ambient(table: Table) -> AmbientSettings:
+    ambient = AmbientSettings(
+        github_hosts=table.hosts("github_hosts"), buildkite_hosts=table.hosts("buildkite_hosts")
+    )
+    table.finish()
+    return ambient
+
+
+def _sessions(table: Table) -> SessionSettings:
+    default = SessionSettings()
+    sessions = SessionSettings(
+        lifetime=table.seconds("lifetime", default.lifetime, MAX_SESSION),
+        idle=table.seconds("idle", default.idle, MAX_SESSION),
+    )
+    table.finish()
+    return sessions
 
 
 def _instances(tables: Table) -> Mapping[str, InstanceSettings]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from fakedaemon import FakeDaemon
+from keyless.cli import _status
 from keyless.cli._text import moment, span
 from keyless.wire import Reply, Request
 
@@ -124,7 +125,37 @@ def test_whoami(keyless: Run, daemon: FakeDaemon) -> None:
 def test_whoami_of_nobody(keyless: Run) -> None:
     done = keyless("whoami")
     assert (done.code, done.out) == (4, "")
-    assert "nobody: give a token" in done.err
+    assert "keyless login" in done.err
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_status_of_sessions_and_a_lock(
+    keyless: Run, serve: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_status.time, "time", lambda: 86_400.0)
+    session = {
+        "identity": "me@example.org",
+        "issuer": "https://i",
+        "source": "session",
+        "instance": "public",
+        "state": "active",
+        "renewable": False,
+        "prompt_due": 87_000,
+    }
+    worse = {**session, "state": "degraded", "reason": "the issuer\x1b[2J is down"}
+    status = {**STATUS, "locked": True, "sessions": [session, worse]}
+    serve(lambda request: Reply(request.id, status))
+    out = keyless("status").out
+    assert "LOCKED" in out
+    assert "me@example.org (https://i), from session for public, active, a login is due at" in out
+    assert "1970-01-02 00:10:00Z, in 10 min: the issuer lets nobody renew it" in out
+    assert "degraded, the issuer\\x1b[2J is down" in out
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_status_of_nobody(keyless: Run, serve: Run) -> None:
+    serve(lambda request: Reply(request.id, {**STATUS, "locked": False, "sessions": []}))
+    assert "nobody is logged in" in keyless("status").out
 
 
 def test_the_ledger(keyless: Run, daemon: FakeDaemon) -> None:

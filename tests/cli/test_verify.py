@@ -432,3 +432,13 @@ def test_what_is_always_so_may_be_said(keyless: Run, daemon: FakeDaemon) -> None
     words = ["--offline", "--new-bundle-format", "--use-signed-timestamps=false"]
     assert keyless("verify", *words, *ME, "a").code == 0
     assert len(daemon.requests) == 1
+
+
+@pytest.mark.usefixtures("daemon")
+def test_more_signers_than_may_be_accepted(keyless: Run) -> None:
+    words = [word for n in range(13) for word in ("--cert-identity", f"i{n}")]
+    words += [word for n in range(5) for word in ("--cert-oidc-issuer", f"https://{n}")]
+    assert keyless("verify", *words[2:], "a").code == 0
+    done = keyless("verify", *words, "a")
+    assert done.code == 2
+    assert "are 65 signers; at most 64" in done.err

@@ -25,7 +25,7 @@ from keylessd.errors import (
     TokenError,
 )
 from keylessd.flow.singleflight import CallAbandonedError
-from keylessd.ops.sign import _Report
+from keylessd.ops.record import Report
 from keylessd.sandbox.faults import Cut, Delay, Endless, Garbage, LostReply, Status
 from keylessd.sandbox.rekor_v1 import INDEX_OFFSET
 from ops_rig import material_of, open_rig
@@ -311,10 +311,45 @@ async def test_no_stamp_no_bundle(autojump_clock, tmp_path, rekor, fault, code):
         with pytest.raises(DaemonError) as caught:
             await rig.sign()
         assert caught.value.code == code
-        # The entry is public all the same, and the ledger knows it.
+        # Nothing was made public for a bundle that nobody gets; also not of the next attempt.
         [outcome] = ledger_outcomes(rig)
         assert outcome["result"] == "failed"
-        assert outcome["entries"][0]["log_index"] in (0, INDEX_OFFSET)
+        assert "entries" not in outcome
+        with pytest.raises(DaemonError):
+            await rig.sign()
+        assert rig.faults["rekor-v1"].total == rig.faults["rekor-v2"].total == 0
+        rig.faults["tsa"].clear()
+        result = await rig.sign()
+        assert result.entries[0].log_index in (0, INDEX_OFFSET)
+
+
+async def test_an_authority_that_is_slow_does_not_hold_the_log_up(autojump_clock, tmp_path):
+    async with open_rig(tmp_path, "v2") as rig:
+        rig.faults["tsa"].fail(Delay(3))
+        rig.faults["rekor-v2"].fail(Delay(3))
+        began = trio.current_time()
+        await rig.sign()
+        assert trio.current_time() - began < 4
+
+
+async def test_an_authority_that_hangs_costs_one_entry_and_not_more(autojump_clock, tmp_path):
+    async with open_rig(tmp_path, "v2") as rig:
+        rig.faults["tsa"].fail(Delay(600))
+        for _ in range(3):
+            with pytest.raises(DaemonError):
+                await rig.sign()
+        assert rig.faults["rekor-v2"].total == 1
+        rig.faults["tsa"].clear()
+        await rig.sign()
+        assert rig.sigstore.counters()["rekor_v2_entries"] == 2
+
+
+async def test_an_authority_that_fails_once_is_asked_again_before_the_log(autojump_clock, tmp_path):
+    async with open_rig(tmp_path, "v2") as rig:
+        rig.faults["tsa"].fail_next(1, Status(503))
+        await rig.sign()
+        assert rig.faults["tsa"].total == 2
+        assert rig.sigstore.counters()["rekor_v2_entries"] == 1
 
 
 async def test_v2_without_an_authority_fails_before_anybody_is_asked(autojump_clock, tmp_path):
@@ -532,7 +567,7 @@ async def test_an_entry_that_a_log_gave_is_recorded_whatever_happens_then(
     ids=["error", "fault", "abandoned", "nested"],
 )
 def test_a_group_of_errors_is_recorded_as_its_worst(inner, facts):
-    assert _Report().failure(ExceptionGroup("", inner)) == facts
+    assert Report().failure(ExceptionGroup("", inner)) == facts
 
 
 async def test_a_group_of_cancellations_is_one(autojump_clock):
@@ -544,7 +579,7 @@ async def test_a_group_of_cancellations_is_one(autojump_clock):
                 nursery.start_soon(trio.sleep_forever)
                 nursery.start_soon(trio.sleep_forever)
         except BaseException as exc:
-            report.update(_Report().failure(exc))
+            report.update(Report().failure(exc))
             raise
 
     with trio.move_on_after(1):

@@ -15,10 +15,10 @@ from keylessd.core.digests import HashAlgorithm, digest_of
 from keylessd.core.legacy import Detached
 from keylessd.core.statement import Subject, build_statement
 from keylessd.core.verify import MissingDigestError, VerifyOptions
-from keylessd.errors import InvalidInputError, TokenError, VerificationError
+from keylessd.errors import IdentityError, InvalidInputError, TokenError, VerificationError
+from keylessd.identity.source import AmbientGrant
 from keylessd.policy.expect import ExpectedSigner
 from keylessd.secret import Secret
-from keylessd.trust.where import Where
 from ops_rig import EMAIL, Owner, open_rig
 
 DIGEST = digest_of(HashAlgorithm.SHA256, b"artifact")
@@ -97,11 +97,18 @@ async def test_what_is_no_bundle(autojump_clock, tmp_path, raw):
 
 async def test_whoami(autojump_clock, tmp_path):
     async with open_rig(tmp_path) as rig:
-        [me] = await rig.house.status.whoami(Owner(1), Where(), rig.token())
+        asking = rig.request(token=rig.token(), owner=Owner(1))
+        [me] = await rig.house.status.whoami(asking)
         assert (me.identity, me.source, me.instance) == (EMAIL, "request", "sandbox")
-        assert await rig.house.status.whoami(Owner(1), Where(), None) == []
+        assert await rig.house.status.whoami(rig.request(owner=Owner(1))) == []
         with pytest.raises(TokenError):
-            await rig.house.status.whoami(Owner(1), Where(), Secret("x"))
+            await rig.house.status.whoami(rig.request(token=Secret("x")))
+        named = rig.request(token=rig.token(), identity="eve@example.org")
+        with pytest.raises(IdentityError, match="was asked for"):
+            await rig.house.status.whoami(named)
+        grant = AmbientGrant("github", Secret("s"), url="https://x")
+        with pytest.raises(IdentityError, match="environments"):
+            await rig.house.status.whoami(rig.request(ambient=grant))
 
 
 # --- what there was before bundles ---------------------------------------------------------

@@ -325,3 +325,12 @@ def test_every_extension_of_fulcio_can_be_expected() -> None:
         with pytest.raises(VerificationError) as caught:
             ExpectedSigner(identity="a@b", issuer="i", extensions={name: "v"}).check(signer)
         assert caught.value.check == "certificate-extension-value"
+
+
+def test_expression_among_several_that_matches_a_part_only_says_so() -> None:
+    exact = ExpectedSigner(identity="eve@example.com", issuer=GITHUB)
+    partly = ExpectedSigner(identity_regexp="https://github.com/org/", issuer=GITHUB)
+    for accepted, told in [((exact, partly), True), ((exact, exact), False)]:
+        with pytest.raises(VerificationError) as caught:
+            AnySigner(accepted).check(BY_GITHUB)
+        assert (caught.value.hint is not None) is told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -22,11 +23,16 @@ from keylessd.core.sct import VerifiedSct
 from keylessd.core.statement import build_statement, parse_statement
 from keylessd.core.verify import Verified, VerifiedEntry, VerifiedTime
 from keylessd.errors import StepReport
+from keylessd.identity.keep import SessionKey
+from keylessd.identity.session_facts import Ended
+from keylessd.identity.source import AmbientGrant
 from keylessd.keys.ring import SlotStatus
+from keylessd.ops.login import LoginOrder
 from keylessd.ops.owner import Owner
 from keylessd.ops.request import AttestRequest, Progress, SignRequest, SignResult
 from keylessd.ops.status import WhoAmI
 from keylessd.policy.peers import Peer
+from keylessd.secret import Secret
 from keylessd.server.dispatch import Count, Dispatcher
 from keylessd.server.files import FileCache
 from keylessd.server.handlers import BATCH_PREDICATE_TYPE, MAX_LEDGER_BYTES, Handlers
@@ -34,10 +40,12 @@ from keylessd.server.limits import ByteBudget, Holder
 from keylessd.server.session import Session
 from keylessd.settings import Settings, SettingsError, Timeouts
 from keylessd.trust.status import InstanceStatus
+from keylessd.trust.where import Where
 from wirepeer import WirePeer
 
 if TYPE_CHECKING:
     from keylessd.ops.verify import VerifyRequest
+    from keylessd.server.identity_handlers import Asked
 
 UID = 1000
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -50,6 +58,34 @@ SIGN = {"digest": {"alg": "sha256", "value": b"\x01" * 32}}
 VERIFY = {
     "digests": {"sha256": b"\x01" * 32},
     "accepted": [{"identity": "me@example.com", "issuer_regexp": "https://.*"}],
+}
+SESSION = WhoAmI(
+    identity="me@example.com",
+    issuer="https://issuer",
+    source="session",
+    instance="public",
+    expires=AT,
+    state="degraded",
+    reason="the issuer is down",
+    ends=AT,
+    prompt_due=AT,
+    last_used=AT,
+    is_renewable=True,
+    is_default=True,
+)
+SESSION_ROW = {
+    "identity": "me@example.com",
+    "issuer": "https://issuer",
+    "source": "session",
+    "instance": "public",
+    "expires": EPOCH,
+    "state": "degraded",
+    "reason": "the issuer is down",
+    "ends": EPOCH,
+    "prompt_due": EPOCH,
+    "last_used": EPOCH,
+    "renewable": True,
+    "default": True,
 }
 ROOT = b"{}"
 SHA = hashlib.sha256(ROOT).digest()
@@ -106,6 +142,7 @@ class FakeHouse:
             steps=("bundle", "signature"),
             form="0.3",
             omitted=(),
+            trusted_root="00" * 32,
             report=(StepReport("bundle", ("one", "two")),) if request.options.explain else (),
         )
 
@@ -123,13 +160,53 @@ class FakeHouse:
     def ledger_failures(self) -> int:
         return 0
 
-    async def whoami(self, owner: Owner, where: object, token: object) -> list[WhoAmI]:
-        self.asked.append((owner, where, token))
-        return [WhoAmI("me@example.com", "https://issuer", "request", AT, "public")]
+    async def whoami(self, asking: Asked) -> list[WhoAmI]:
+        self.asked.append(asking)
+        return [WhoAmI("me@example.com", "https://issuer", "request", "public", AT)]
+
+    async def sessions(self, owner: Owner) -> list[WhoAmI]:
+        self.asked.append(owner)
+        return [SESSION]
+
+    def held(self, owner: Owner) -> list[WhoAmI]:
+        assert owner.groups == {UID}
+        return []
+
+    def session(self, status: object) -> WhoAmI:
+        self.asked.append(status)
+        return SESSION
+
+    def is_locked(self, owner: Owner) -> bool:
+        self.asked.append(owner)
+        return True
+
+    async def login(self, order: LoginOrder, tell: Progress) -> object:
+        self.asked.append(order)
+        tell("open_url", {"url": "https://issuer/auth"})
+        return "status"
+
+    def login_code(self, owner: Owner, login: str, code: Secret) -> None:
+        self.asked.append((owner, login, code))
+
+    async def logout(self, owner: Owner, **choice: object) -> list[Ended]:
+        self.asked.append((owner, choice))
+        key = SessionKey(UID, "public", "https://issuer", "sigstore", "me@example.com")
+        return [Ended(key, revoked=False, reason="no way to revoke")]
+
+    async def lock(self, owner: Owner, passphrase: bytes) -> None:
+        self.asked.append((owner, passphrase))
+
+    async def unlock(self, owner: Owner, passphrase: bytes, *, connection: int) -> None:
+        self.asked.append((owner, passphrase, connection))
 
     def read(self, limit: int) -> tuple[bytes, ...]:
         self.asked.append(limit)
         return self.records
+
+
+def fake_login(fake: FakeHouse) -> SimpleNamespace:
+    names = ("login", "login_code", "logout", "lock", "unlock", "is_locked")
+    return SimpleNamespace(**{name: getattr(fake, name) for name in names})
 
 
 class FakeTrust:
@@ -177,6 +254,7 @@ async def lab() -> AsyncIterator[Lab]:
         sign=SimpleNamespace(sign=fake, attest=fake.attest, statement=fake.statement),
         verify=SimpleNamespace(verify=fake.check, inspect=fake.inspect),
         status=fake,
+        login=fake_login(fake),
         ledger=fake,
     )
     handlers = Handlers(house, trust=trust, files=FileCache(1000), daemon=daemon)  # type: ignore[arg-type]
@@ -184,7 +262,7 @@ async def lab() -> AsyncIterator[Lab]:
     ours, theirs = memory_stream_pair()
 
     async def answer(request: object, progress: Progress) -> Reply | Failure:
-        peer = Peer(uid=UID, gid=UID, pid=9)
+        peer = Peer(uid=UID, gid=UID, pid=9, connection=3)
         return await dispatcher.answer(peer, request, progress)  # type: ignore[arg-type]
 
     session = Session(
@@ -212,7 +290,29 @@ async def test_status(autojump_clock: object) -> None:
         assert body["requests"] == {"sign": {"ok": 2, "failed": 1}}
         assert body["slots"][0]["not_after"] == EPOCH
         assert [one["state"] for one in body["instances"]] == ["fresh", "unavailable"]
-        assert it.house.asked == [Owner(UID)]
+        assert body["sessions"] == [SESSION_ROW]
+        assert body["locked"] is True
+        assert it.house.asked == [Owner(UID)] * 3
+
+
+async def test_what_the_daemon_holds_stands_beside_the_sessions(autojump_clock: object) -> None:
+    async with lab() as it:
+        one = WhoAmI(
+            "", "", "google-metadata", "", state="degraded", reason="no answer", name="machine"
+        )
+        it.house.held = lambda owner: [one]  # type: ignore[method-assign]
+        status = (await it.peer.ask("status")).body
+        assert status["sessions"] == [
+            SESSION_ROW,
+            {
+                "identity": "",
+                "issuer": "",
+                "source": "google-metadata",
+                "state": "degraded",
+                "reason": "no answer",
+                "name": "machine",
+            },
+        ]
 
 
 async def test_the_largest_status_fits(autojump_clock: object) -> None:
@@ -220,6 +320,12 @@ async def test_the_largest_status_fits(autojump_clock: object) -> None:
         key = "\U0001f511"
         slots = [SlotStatus(UID, key * 5000, key * 9, f"i{n}", AT, n) for n in range(256)]
         it.house.slots = lambda owner: slots  # type: ignore[method-assign]
+        session = replace(SESSION, identity=key * 5000, issuer=key * 9, reason=key * 5000)
+
+        async def sessions(owner: Owner) -> list[WhoAmI]:
+            return [session] * 100
+
+        it.house.sessions = sessions  # type: ignore[method-assign]
         instance = InstanceStatus("n" * 64, "tuf", "u" * 9000, "stale", "v", AT, AT, key * 9000)
         it.trust.status = lambda: [instance] * 100  # type: ignore[method-assign]
         for op in ("status", "trust_status"):
@@ -376,6 +482,7 @@ async def test_verify_tells_what_each_step_found_if_asked(autojump_clock: object
         assert "report" not in silent.body
         assert told.body["report"] == [{"step": "bundle", "facts": ["one", "two"]}]
         assert (told.body["form"], told.body["omitted"]) == ("0.3", [])
+        assert told.body["trusted_root"] == "00" * 32
 
 
 async def test_thresholds_of_a_managed_key(autojump_clock: object) -> None:
@@ -418,11 +525,97 @@ async def test_unknown_file_and_the_second_try(autojump_clock: object) -> None:
 
 
 async def test_whoami(autojump_clock: object) -> None:
+    grant = {"kind": "github", "url": "https://x", "job": "7", "audience": "corp"}
     async with lab() as it:
-        reply = await it.peer.ask("whoami", {}, {"identity_token": b"t"})
+        reply = await it.peer.ask(
+            "whoami",
+            {"identity": "me", "ambient": grant},
+            {"identity_token": b"t", "ambient_token": b" s\n"},
+        )
 
         assert reply.body["identities"][0]["expires"] == EPOCH
-        assert it.house.asked[0][2].reveal() == "t"
+        (asked,) = it.house.asked
+        assert asked.token.reveal() == "t"
+        assert asked.identity == "me"
+        assert asked.ambient == AmbientGrant(
+            "github", Secret("s"), url="https://x", job="7", audience="corp"
+        )
+
+
+@pytest.mark.parametrize("secret", [b"", b" ", b"a b\x00", b"\xff\xfe", b"x" * 70_000, b"a\nb"])
+async def test_secrets_that_are_none(autojump_clock: object, secret: bytes) -> None:
+    async with lab() as it:
+        ambient = {"ambient": {"kind": "github", "url": "https://x"}}
+        grant = await it.peer.ask("sign", {**SIGN, **ambient}, {"ambient_token": secret})
+        code = await it.peer.ask("login_code", {"login": "x"}, {"code": secret})
+
+        assert (grant.error.code, code.error.code) == ("token_malformed", "token_malformed")
+        assert it.house.asked == []
+
+
+async def test_whose_identity_is_passed_on(autojump_clock: object) -> None:
+    async with lab() as it:
+        whose = {"identity": "me", "ambient": {"kind": "buildkite", "job": "7"}}
+        secrets = {"ambient_token": b"s"}
+        await it.peer.ask("sign", {**SIGN, **whose}, secrets)
+        await it.peer.ask(
+            "sign_batch", whose, {**secrets, "subjects": f"{'ab' * 32}  n\n".encode()}
+        )
+        for asked in it.house.asked:
+            assert asked.identity == "me"
+            assert asked.ambient == AmbientGrant("buildkite", Secret("s"), job="7")
+
+
+async def test_login_and_its_event(autojump_clock: object) -> None:
+    async with lab() as it:
+        body = {
+            "flow": "device",
+            "connector": "https://c",
+            "identity": "me",
+            "client_id": "farm",
+            "default": True,
+            "where": {"instance": "public"},
+        }
+        number = await it.peer.send("login", body)
+        event, reply = await it.peer.receive(), await it.peer.receive()
+
+        assert event == Event(number, "open_url", {"url": "https://issuer/auth"})
+        assert reply == Reply(number, SESSION_ROW)
+        order, status = it.house.asked
+        assert status == "status"
+        assert order == LoginOrder(
+            owner=Owner(UID),
+            where=Where(instance="public"),
+            flow="device",
+            connector="https://c",
+            identity="me",
+            client_id="farm",
+            as_default=True,
+        )
+
+
+async def test_the_rest_of_a_login(autojump_clock: object) -> None:
+    async with lab() as it:
+        await it.peer.ask("login_code", {"login": "x"}, {"code": b" c \n"})
+        ended = await it.peer.ask("logout", {"identity": "me", "instance": "public", "all": True})
+        await it.peer.ask("lock", {}, {"passphrase": b"pass"})
+        await it.peer.ask("unlock", {}, {"passphrase": b"pass"})
+
+        assert ended.body["ended"] == [
+            {
+                "identity": "me@example.com",
+                "issuer": "https://issuer",
+                "instance": "public",
+                "revoked": False,
+                "reason": "no way to revoke",
+            }
+        ]
+        assert it.house.asked == [
+            (Owner(UID), "x", Secret("c")),
+            (Owner(UID), {"identity": "me", "instance": "public", "everyone": True}),
+            (Owner(UID), b"pass"),
+            (Owner(UID), b"pass", 3),
+        ]
 
 
 async def test_trust_status_and_refresh(autojump_clock: object) -> None:

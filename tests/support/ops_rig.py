@@ -32,21 +32,48 @@ from keylessd.trust.where import Where
 EPOCH = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ME = Owner(1000)
 EMAIL = "ada@example.org"
-SERVICES = ("fulcio", "rekor-v1", "rekor-v2", "tsa")
+SERVICES = ("oidc", "fulcio", "rekor-v1", "rekor-v2", "tsa")
 
 
 class TrioClock:
-    """Wall-clock time that moves with trio's, and can be off."""
+    """Time that moves with trio's: a wall clock that can jump, and a machine that can sleep."""
 
     def __init__(self) -> None:
         self.offset = timedelta()
+        self.slept = 0.0
 
     def now(self) -> datetime:
-        return EPOCH + timedelta(seconds=trio.current_time()) + self.offset
+        return EPOCH + timedelta(seconds=trio.current_time() + self.slept) + self.offset
+
+    def boottime(self) -> float:
+        return 1000.0 + trio.current_time() + self.slept
+
+    def suspend(self, seconds: float) -> None:
+        """Let time pass that trio's clock does not see."""
+        self.slept += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward or back."""
+        self.offset += timedelta(seconds=seconds)
+
+
+class ServiceClock:
+    """The services' time: it passes while our machine sleeps, and our jumps are not its own."""
+
+    def __init__(self, ours: TrioClock) -> None:
+        self._ours = ours
+
+    def now(self) -> datetime:
+        return EPOCH + timedelta(seconds=trio.current_time() + self._ours.slept)
+
+    def boottime(self) -> float:
+        return self._ours.boottime()
 
 
 class FixedTrust:
     """Hands out one material; refresh() puts ``newer`` in its place."""
+
+    default = "sandbox"
 
     def __init__(self, material: TrustMaterial) -> None:
         self.current = material
@@ -88,6 +115,7 @@ class Rig:
     faults: dict[str, FaultController]
     path: Path
     nursery: trio.Nursery
+    http: HttpClient
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def progress(self, name: str, facts: Any) -> None:
@@ -155,11 +183,19 @@ class Rig:
 
 @asynccontextmanager
 async def open_rig(
-    tmp_path: Path, rekor: str = "v2", *, reuse: str = "window", **options: Any
+    tmp_path: Path,
+    rekor: str = "v2",
+    *,
+    reuse: str = "window",
+    clock: TrioClock | None = None,
+    house_options: dict[str, Any] | None = None,
+    **options: Any,
 ) -> AsyncIterator[Rig]:
     """Build everything; background tasks end with the block."""
-    clock = TrioClock()  # the house's own; the services' is always right
-    with LocalSigstore.create(clock=TrioClock(), rekor=rekor, **options) as sigstore:
+    # The house's own; the services' is always right.
+    clock = TrioClock() if clock is None else clock
+    theirs = ServiceClock(clock)
+    with LocalSigstore.create(clock=theirs, rekor=rekor, **options) as sigstore:
         faults = {name: FaultController() for name in SERVICES}
         for name, controller in faults.items():
             sigstore.apps[name] = Faults(sigstore.apps[name], controller)
@@ -179,7 +215,8 @@ async def open_rig(
                     nursery=nursery,
                     ledger_path=tmp_path / "ledger.jsonl",
                     reuse=reuse,  # type: ignore[arg-type]
+                    **(house_options or {}),
                 )
-                yield Rig(sigstore, house, trust, clock, faults, tmp_path, nursery)
+                yield Rig(sigstore, house, trust, clock, faults, tmp_path, nursery, http)
                 nursery.cancel_scope.cancel()
             house.ledger.close()

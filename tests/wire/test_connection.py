@@ -367,7 +367,7 @@ LOCAL = {
     "hello twice": (_greeted_client, Hello()),
     "id zero": (_greeted_client, sign(0)),
     "id true": (_greeted_client, Request(True, "status", {})),
-    "operation unknown": (_greeted_client, Request(1, "login", {})),
+    "operation unknown": (_greeted_client, Request(1, "export_key", {})),
     "body wrong": (_greeted_client, Request(1, "sign", {})),
     "attachment unknown": (_greeted_client, sign(1, bundle=b"")),
     "attachments too large": (

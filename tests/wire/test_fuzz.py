@@ -38,7 +38,7 @@ HEADS = st.fixed_dictionaries(
     {"t": KINDS},
     optional={
         "id": st.sampled_from([1, 2, 3, None, 0, 2**32]),
-        "op": st.sampled_from([*OPERATIONS, "login"]),
+        "op": st.sampled_from([*OPERATIONS, "export_key"]),
         "name": st.just("progress"),
         "body": st.just({}) | st.dictionaries(NAMES, VALUES, max_size=4),
         "v": st.sampled_from([1, [1], [2], [1, 2]]),

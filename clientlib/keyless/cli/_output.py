@@ -44,6 +44,9 @@ _EXIT = {
     "token_audience": NO_IDENTITY,
     "token_unverified_email": NO_IDENTITY,
     "token_rejected": NO_IDENTITY,
+    "login_failed": NO_IDENTITY,
+    "login_denied": NO_IDENTITY,
+    "locked": NO_IDENTITY,
     "file_error": FILE_ERROR,
     "internal": INTERNAL,
     "cancelled": INTERRUPTED,
@@ -55,7 +58,9 @@ def exit_code(error: "KeylessError") -> int:
     code = _EXIT.get(error.code)
     if code is not None:
         return code
-    return TRY_LATER if error.retryable else REFUSED
+    if error.retryable:
+        return TRY_LATER
+    return NO_IDENTITY if error.code == "identity_unavailable" else REFUSED
 
 
 def shown(text: str) -> str:

@@ -3,11 +3,12 @@
 import os
 
 from keyless.cli._inputs import (
+    IDENTITY,
     WHERE,
     digest_argument,
-    identity_token,
     reuse_of,
     where_of,
+    whose_of,
     write_file,
 )
 from keyless.cli._options import Option, Options, UsageError
@@ -30,20 +31,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from keyless._client import Client
+    from keyless.cli._inputs import Whose
     from keyless.values import SignResult, Where
 
 ABOUT = """
 Sign files, or artifacts named by their digest. The files stay here: the daemon is sent their
 digests. FILE's bundle is written to FILE.sigstore.json.
 
-The identity is that of --identity-token, else of SIGSTORE_ID_TOKEN in the environment, else of
-the daemon's session.
+The identity is that of --identity-token, else what the environment has: SIGSTORE_ID_TOKEN, GitHub
+Actions, GitLab, Buildkite, CircleCI, a token file; else one that the daemon has: whom --identity,
+KEYLESS_IDENTITY or the git repository's keyless.identity names, or the default one.
 """
 
 OPTIONS = (
     Option("--bundle -b", "OUT", "where the bundle goes (one artifact, or --batch)"),
     Option("--output-directory", "DIR", "where the bundles go instead of beside the files"),
-    Option("--identity-token", "TOKEN", "OIDC token to sign as: the token, a file, or -"),
     Option("--reuse", "window|never", "one certificate for many signatures, or one for each"),
     Option("--batch", "", "one signature and one bundle for all files (an in-toto statement)"),
     Option("--algorithm", "NAME", "digest to sign: sha256 (default), sha384 or sha512"),
@@ -58,7 +60,11 @@ OPTIONS = (
 def run(command: str, argv: "list[str]") -> int:
     """Sign what the command line names; return the exit code."""
     options = read_options(
-        command, argv, "FILE|sha256:HEX ...", ABOUT, (("signing", OPTIONS), ("where", WHERE))
+        command,
+        argv,
+        "FILE|sha256:HEX ...",
+        ABOUT,
+        (("signing", OPTIONS), ("identity", IDENTITY), ("where", WHERE)),
     )
     if options is None:
         return OK
@@ -66,11 +72,11 @@ def run(command: str, argv: "list[str]") -> int:
         raise UsageError("name at least one file or digest to sign")
     jobs = [_job(word, options) for word in options.words]
     where = where_of(options, os.environ)
-    token = identity_token(options.text("identity_token"), os.environ)
+    whose = whose_of(options, os.environ)
     with client_of(options) as client:
         if options.flag("batch"):
-            return _sign_batch(client, jobs, options, where, token)
-        return _sign_each(client, jobs, options, where, token)
+            return _sign_batch(client, jobs, options, where, whose)
+        return _sign_each(client, jobs, options, where, whose)
 
 
 class _Job:
@@ -101,12 +107,12 @@ def _job(word: str, options: Options) -> _Job:
 
 
 def _sign_each(
-    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", token: "str | None"
+    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", whose: "Whose"
 ) -> int:
     progress = Progress("signed", len(jobs), quiet=options.flag("quiet") or options.flag("json"))
     worst = OK
     try:
-        for position, result in _results(client, jobs, options, where, token):
+        for position, result in _results(client, jobs, options, where, whose):
             job = jobs[position]
             error = result if isinstance(result, KeylessError) else None
             if not isinstance(result, KeylessError):
@@ -131,6 +137,8 @@ def _sign_each(
 
 _HOPELESS = (
     "login_required",
+    "identity_unavailable",
+    "locked",
     "token_malformed",
     "token_expired",
     "token_audience",
@@ -146,7 +154,7 @@ _HOPELESS = (
 
 
 def _results(
-    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", token: "str | None"
+    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", whose: "Whose"
 ) -> "Iterable[tuple[int, SignResult | KeylessError]]":
     artifacts = [job.artifact for job in jobs]
     reuse = reuse_of(options)
@@ -156,14 +164,18 @@ def _results(
     key = options.text("idempotency_key")
     if key is None:
         return client.sign_many(
-            artifacts, where=where, identity_token=token, reuse=reuse, algorithm=algorithm
+            artifacts,
+            where=where,
+            **whose.arguments(),
+            reuse=reuse,
+            algorithm=algorithm,
         )
     if len(jobs) > 1:
         raise UsageError("--idempotency-key goes with one artifact")
     result = client.sign(
         artifacts[0],
         where=where,
-        identity_token=token,
+        **whose.arguments(),
         reuse=reuse,
         algorithm=algorithm,
         idempotency_key=key,
@@ -172,7 +184,7 @@ def _results(
 
 
 def _sign_batch(
-    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", token: "str | None"
+    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", whose: "Whose"
 ) -> int:
     output = options.text("bundle")
     if output is None:
@@ -180,7 +192,7 @@ def _sign_batch(
     result = client.sign_batch(
         [(job.name, job.artifact) for job in jobs],
         where=where,
-        identity_token=token,
+        **whose.arguments(),
         reuse=reuse_of(options),
         idempotency_key=options.text("idempotency_key"),
     )

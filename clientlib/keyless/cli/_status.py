@@ -3,7 +3,7 @@
 import os
 import time
 
-from keyless.cli._inputs import WHERE, identity_token, where_of
+from keyless.cli._inputs import IDENTITY, WHERE, where_of, whose_of
 from keyless.cli._options import Option, Options, UsageError
 from keyless.cli._output import NO_IDENTITY, OK, err, json_line, out, shown
 from keyless.cli._session import client_of, read_options
@@ -11,7 +11,7 @@ from keyless.cli._text import moment, span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from keyless.values import InstanceState, Status
+    from keyless.states import Identity, InstanceState, Status
 
 _ABOUT = {
     "status": "Show the daemon: its instances, the keys it holds, what it was asked for.",
@@ -23,8 +23,7 @@ def run(command: str, argv: "list[str]") -> int:
     """Ask the daemon and print its answer; return the exit code."""
     groups: tuple[tuple[str, tuple[Option, ...]], ...] = ()
     if command == "whoami":
-        token = Option("--identity-token", "TOKEN", "say it of this token: itself, a file, or -")
-        groups = (("identity", (token,)), ("where", WHERE))
+        groups = (("identity", IDENTITY), ("where", WHERE))
     options = read_options(command, argv, "", _ABOUT[command], groups)
     if options is None:
         return OK
@@ -50,6 +49,11 @@ def _status_lines(status: "Status", now: int) -> "list[str]":
         f"  socket       {status.socket}",
         f"  instance     {status.default_instance} (default); certificates: {status.reuse}",
     ]
+    if status.locked:
+        lines.append("  LOCKED       nothing is signed until `keyless unlock`")
+    lines += [f"  identity     {identity_line(one, now)}" for one in status.sessions or ()]
+    if status.sessions == []:
+        lines.append("  identity     nobody is logged in; `keyless login` does it")
     lines += [f"  trust        {instance_line(state, now)}" for state in status.instances]
     for slot in status.slots:
         left = span(max(0, slot.not_after - now))
@@ -67,6 +71,35 @@ def _status_lines(status: "Status", now: int) -> "list[str]":
     return lines
 
 
+def identity_line(one: "Identity", now: int) -> str:
+    """Return one line about an identity and what becomes of it."""
+    # Whom a held identity names is known from its first token on.
+    who = f"{one.identity} ({one.issuer})" if one.identity else "nobody known yet"
+    line = f"{who}, from {one.source}" + (f" {one.name}" if one.name else "")
+    if one.instance:
+        line += f" for {one.instance}"
+    parts = [line]
+    if one.default:
+        parts.append("the default")
+    if one.state is not None:
+        parts.append(one.state.replace("_", " "))
+    if one.reason is not None:
+        parts.append(one.reason)
+    elif one.state is not None and one.renewable is False and one.prompt_due is not None:
+        parts.append(f"a login is due {_due(one.prompt_due, now)}: the issuer lets nobody renew it")
+    elif one.renewable and one.ends is not None:
+        parts.append(f"renewed by itself; a login is due {_due(one.ends, now)}")
+    elif one.expires is not None:
+        parts.append(f"until {moment(one.expires)}")
+    if one.last_used is not None:
+        parts.append(f"last used {span(max(0, now - one.last_used))} ago")
+    return ", ".join(parts)
+
+
+def _due(when: int, now: int) -> str:
+    return f"at {moment(when)}, in {span(when - now)}" if when > now else "now"
+
+
 def instance_line(state: "InstanceState", now: int) -> str:
     """Return one line about an instance and its trust root."""
     parts = [f"{state.name}: {state.state}"]
@@ -82,21 +115,18 @@ def instance_line(state: "InstanceState", now: int) -> str:
 
 
 def _whoami(options: Options) -> int:
+    whose = whose_of(options, os.environ)
     with client_of(options) as client:
-        found = client.whoami(
-            where=where_of(options, os.environ),
-            identity_token=identity_token(options.text("identity_token"), os.environ),
-        )
+        found = client.whoami(where=where_of(options, os.environ), **whose.arguments())
+    now = int(time.time())
     for identity in found:
+        if identity.source == "request" and whose.source is not None:
+            identity.source = whose.source  # what the daemon cannot know
         if options.flag("json"):
             json_line(identity.as_dict())
         else:
-            until = "" if identity.expires is None else f", until {moment(identity.expires)}"
-            out(
-                f"{shown(identity.identity)} ({shown(identity.issuer)}),"
-                f" from {shown(identity.source)}{until}"
-            )
-    if not found:
-        err("keyless: nobody: give a token with --identity-token or SIGSTORE_ID_TOKEN")
+            out(shown(identity_line(identity, now)))
+    if not any(identity.state != "login_required" for identity in found):
+        err("keyless: nobody: run `keyless login`, or give a token with --identity-token")
         return NO_IDENTITY
     return OK

@@ -10,7 +10,7 @@ from keyless.cli._text import moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from keyless.values import InstanceState
+    from keyless.states import InstanceState
 
 _USAGE = {
     "trust": (

@@ -44,7 +44,7 @@ from keyless.wire._messages import (
     WireError,
 )
 from keyless.wire._operations import OPERATIONS, reply_problem, request_problem
-from keyless.wire._schema import PROGRESS, printable, problem
+from keyless.wire._schema import ANY_EVENT, EVENTS, printable, problem
 from keyless.wire._state import (
     ABOUT_A_REQUEST,
     AFTER_PEER_OPENED,
@@ -362,7 +362,7 @@ class Connection:
         elif isinstance(message, Failure):
             found = failure_problem(message)
         elif isinstance(message, Event):
-            found = problem(PROGRESS, message.body, "body")
+            found = problem(EVENTS.get(message.name, ANY_EVENT), message.body, "body")
         return found
 
     def _reply_unsendable(self, reply: Reply) -> "str | None":

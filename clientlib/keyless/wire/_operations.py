@@ -22,10 +22,18 @@ from keyless.wire._schema import REPORT, problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from keyless.wire._schema import Body, Shape
 
 # Attachments that `where` may name; the body holds their SHA-256.
 WHERE_FILES = ("trusted_root", "signing_config", "trust_config")
+
+
+def _rows(fields: "dict[str, Any]", limit: int = MAX_SUBJECTS) -> "Shape":
+    """Return the shape of an array of maps that may hold more than is known here."""
+    return ("maybe_list", ("open", fields), limit)
+
 
 _NAME = ("text", MAX_NAME)
 _URL = ("text", MAX_TEXT)
@@ -49,8 +57,22 @@ _WHERE = (
         "timestamp_server_url?": _URL,
     },
 )
+# What the caller found in its environment; the secret that goes with it is `ambient_token`.
+AMBIENT_KINDS = ("github", "buildkite")
+_AMBIENT = (
+    "closed",
+    {
+        "kind": ("one_of", *AMBIENT_KINDS),
+        "url?": _URL,
+        "job?": ("text", MAX_NAME),
+        "audience?": ("text", MAX_NAME),
+    },
+)
+_WHOSE = {"identity?": ("text", MAX_NAME), "ambient?": _AMBIENT}
+_TOKENS = {"identity_token": False, "ambient_token": False}
 _SIGN_OPTIONS = {
     "where?": _WHERE,
+    **_WHOSE,
     "reuse?": ("one_of", "window", "never"),
     "idempotency_key?": ("text", MAX_KEY),
     "progress?": _BOOL,
@@ -81,23 +103,37 @@ _SIGNED = {
 _TRUST = (
     "open",
     {
-        "instances": (
-            "maybe_list",
-            (
-                "open",
-                {
-                    "name": _FOUND,
-                    "source": _FOUND,
-                    "url?": _FOUND,
-                    "state": _FOUND,
-                    "version?": _FOUND,
-                    "fetched?": _UINT,
-                    "expires?": _UINT,
-                    "error?": _FOUND,
-                },
-            ),
-            MAX_SUBJECTS,
+        "instances": _rows(
+            {
+                "name": _FOUND,
+                "source": _FOUND,
+                "url?": _FOUND,
+                "state": _FOUND,
+                "version?": _FOUND,
+                "fetched?": _UINT,
+                "expires?": _UINT,
+                "error?": _FOUND,
+            }
         )
+    },
+)
+# A session, a held identity, or the token of this request.
+_IDENTITY = (
+    "open",
+    {
+        "identity": _FOUND,
+        "issuer": _FOUND,
+        "source": _FOUND,
+        "expires?": _UINT,
+        "instance?": _FOUND,
+        "state?": _FOUND,
+        "ends?": _UINT,
+        "prompt_due?": _UINT,
+        "last_used?": _UINT,
+        "renewable?": _BOOL,
+        "reason?": _FOUND,
+        "default?": _BOOL,
+        "name?": _FOUND,
     },
 )
 _EMPTY: "Shape" = ("closed", {})
@@ -145,38 +181,32 @@ OPERATIONS = {
                 "connections": _UINT,
                 "default_instance": _FOUND,
                 "reuse": _FOUND,
-                "instances": (
-                    "maybe_list",
-                    ("open", {"name": _FOUND, "state": _FOUND}),
-                    MAX_SUBJECTS,
-                ),
-                "slots": (
-                    "maybe_list",
-                    (
-                        "open",
-                        {
-                            "identity": _FOUND,
-                            "issuer": _FOUND,
-                            "instance": _FOUND,
-                            "not_after": _UINT,
-                            "signatures": _UINT,
-                        },
-                    ),
+                "instances": _rows({"name": _FOUND, "state": _FOUND}),
+                "slots": _rows(
+                    {
+                        "identity": _FOUND,
+                        "issuer": _FOUND,
+                        "instance": _FOUND,
+                        "not_after": _UINT,
+                        "signatures": _UINT,
+                    },
                     MAX_ARRAY,
                 ),
+                "sessions?": ("maybe_list", _IDENTITY, MAX_SUBJECTS),
+                "locked?": _BOOL,
             },
         ),
         {},
     ),
     "sign": Operation(
         ("closed", {"digest": ("digest",), "name?": _NAME, **_SIGN_OPTIONS}),
-        {"identity_token": False, **_WHERE_MAY},
+        {**_TOKENS, **_WHERE_MAY},
         ("open", _SIGNED),
         {"bundle": True},
     ),
     "sign_batch": Operation(
         ("closed", _SIGN_OPTIONS),
-        {"identity_token": False, "subjects": True, **_WHERE_MAY},
+        {**_TOKENS, "subjects": True, **_WHERE_MAY},
         ("open", {"subjects": ("int", 1, MAX_BATCH), **_SIGNED}),
         {"bundle": True},
     ),
@@ -189,7 +219,7 @@ OPERATIONS = {
                 **_SIGN_OPTIONS,
             },
         ),
-        {"identity_token": False, "statement": False, "predicate": False, **_WHERE_MAY},
+        {**_TOKENS, "statement": False, "predicate": False, **_WHERE_MAY},
         ("open", {"predicate_type": _FOUND, **_SIGNED}),
         {"bundle": True},
     ),
@@ -225,16 +255,13 @@ OPERATIONS = {
                 "entries": ("maybe_list", _ENTRY, MAX_THRESHOLD),
                 # Of 32 timestamps and of 32 log entries.
                 "times": ("maybe_list", _TIME, 2 * MAX_THRESHOLD),
-                "scts": (
-                    "maybe_list",
-                    ("open", {"log": _FOUND, "time": _UINT}),
-                    MAX_THRESHOLD,
-                ),
+                "scts": _rows({"log": _FOUND, "time": _UINT}, MAX_THRESHOLD),
                 "digest?": ("digest",),
                 "predicate_type?": _FOUND,
                 "steps": ("maybe_list", _FOUND, MAX_ARRAY),
                 "form?": _FOUND,
                 "omitted?": ("maybe_list", _FOUND, MAX_ARRAY),
+                "trusted_root?": _FOUND,
                 "report?": REPORT,
             },
         ),
@@ -247,29 +274,51 @@ OPERATIONS = {
         {"inspection": True},
     ),
     "whoami": Operation(
-        ("closed", {"where?": _WHERE}),
-        {"identity_token": False, **_WHERE_MAY},
+        ("closed", {"where?": _WHERE, **_WHOSE}),
+        {**_TOKENS, **_WHERE_MAY},
+        ("open", {"identities": ("maybe_list", _IDENTITY, MAX_SUBJECTS)}),
+        {},
+    ),
+    "login": Operation(
+        (
+            "closed",
+            {
+                "where?": _WHERE,
+                "flow?": ("one_of", "browser", "device", "oob"),
+                "connector?": ("text", MAX_TEXT),
+                "identity?": ("text", MAX_NAME),
+                "client_id?": ("text", MAX_NAME),
+                "default?": _BOOL,
+            },
+        ),
+        _WHERE_MAY,
+        _IDENTITY,
+        {},
+    ),
+    "login_code": Operation(
+        ("closed", {"login": ("text", MAX_NAME)}), {"code": True}, ("open", {}), {}
+    ),
+    "logout": Operation(
+        ("closed", {"instance?": _NAME, "identity?": ("text", MAX_NAME), "all?": _BOOL}),
+        {},
         (
             "open",
             {
-                "identities": (
-                    "maybe_list",
-                    (
-                        "open",
-                        {
-                            "identity": _FOUND,
-                            "issuer": _FOUND,
-                            "source": _FOUND,
-                            "expires?": _UINT,
-                            "instance?": _FOUND,
-                        },
-                    ),
-                    MAX_SUBJECTS,
+                "ended": _rows(
+                    {
+                        "identity": _FOUND,
+                        "issuer": _FOUND,
+                        "instance": _FOUND,
+                        "revoked": _BOOL,
+                        "reason?": _FOUND,
+                    }
                 )
             },
         ),
         {},
     ),
+    "lock": Operation(_EMPTY, {"passphrase": True}, ("open", {}), {}),
+    "unlock": Operation(_EMPTY, {"passphrase": True}, ("open", {}), {}),
     "trust_status": Operation(("closed", {"instance?": _NAME}), {}, _TRUST, {}),
     "trust_refresh": Operation(("closed", {"instance?": _NAME}), {}, _TRUST, {}),
     "ledger": Operation(
@@ -297,6 +346,7 @@ def request_problem(op: str, body: "Body", attachments: "dict[str, int]") -> "st
         or _where_files(body.get("where") or {}, attachments)
         or (_attest(body, attachments) if op == "attest" else None)
         or (_verify(body, attachments) if op == "verify" else None)
+        or _ambient(body, attachments)
         or (_existing(attachments) if op in ("verify", "inspect") else None)
     )
 
@@ -321,6 +371,12 @@ def _where_files(where: "Body", attachments: "dict[str, int]") -> "str | None":
     for name in WHERE_FILES:
         if name in attachments and name not in where:
             return f"attachment {name} without body.where.{name}"
+    return None
+
+
+def _ambient(body: "Body", attachments: "dict[str, int]") -> "str | None":
+    if ("ambient" in body) != ("ambient_token" in attachments):
+        return "body.ambient and the attachment ambient_token go together"
     return None
 
 

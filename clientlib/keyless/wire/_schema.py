@@ -46,8 +46,23 @@ if TYPE_CHECKING:
 
 DIGEST_BYTES = {"sha256": 32, "sha384": 48, "sha512": 64}
 
-# The body of an event, whatever its name, and what an error frame tells.
-PROGRESS = ("open", {"step": ("text", MAX_NAME)})
+# The body of an event by its name, and what an error frame tells.
+_LINK = ("text", MAX_STR)
+EVENTS = {
+    "progress": ("open", {"step": ("text", MAX_NAME)}),
+    "open_url": ("open", {"url": _LINK}),
+    "enter_code": ("open", {"url": _LINK, "login": ("text", MAX_NAME)}),
+    "device_code": (
+        "open",
+        {
+            "user_code": ("text", MAX_NAME),
+            "verification_uri": _LINK,
+            "verification_uri_complete?": _LINK,
+            "expires_in": ("int", 0, MAX_INT),
+        },
+    ),
+}
+ANY_EVENT: "Shape" = ("open", {})
 # Steps of a verification, each with what it found in words.
 REPORT = (
     "maybe_list",

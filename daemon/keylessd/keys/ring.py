@@ -74,6 +74,7 @@ class SlotStatus:
     instance: str
     not_after: datetime
     signatures: int
+    token_sha256: bytes = b""
 
 
 @dataclass(slots=True)
@@ -82,6 +83,7 @@ class _Held:
     request_key: Hashable
     owner_uid: int
     instance: str
+    token_sha256: bytes
     renew_after: datetime
 
 
@@ -175,9 +177,27 @@ class KeyRing:
                 instance=held.instance,
                 not_after=held.slot.not_after,
                 signatures=held.slot.signatures,
+                token_sha256=held.token_sha256,
             )
             for held in self._held.values()
         ]
+
+    def certifies(self, owner_uid: int, token_sha256: bytes, *, to_its_end: bool) -> bool:
+        """Return whether a certificate that was issued for a token still serves a user.
+
+        Args:
+            owner_uid: The user.
+            token_sha256: Names the token.
+            to_its_end: Whether it counts although it is due to be renewed.
+        """
+        now = self._clock.now()
+        return any(
+            held.owner_uid == owner_uid
+            and held.token_sha256 == token_sha256
+            and not held.slot.is_destroyed
+            and now < (held.slot.not_after if to_its_end else held.renew_after)
+            for held in self._held.values()
+        )
 
     def sweep(self) -> None:
         """Forget the slots whose certificate has ended."""
@@ -234,6 +254,7 @@ class KeyRing:
             request_key=request.key,
             owner_uid=request.owner_uid,
             instance=request.instance,
+            token_sha256=request.issue.token.sha256,
             renew_after=slot.not_before + RENEW_SHARE * (slot.not_after - slot.not_before),
         )
         if generation != self._generation:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from keylessd.core.digests import Digest
     from keylessd.core.verify import VerifiedEntry, VerifiedTime
+    from keylessd.identity.source import AmbientGrant
     from keylessd.ops.owner import Owner
     from keylessd.secret import Secret
     from keylessd.trust.where import Where
@@ -32,6 +33,8 @@ class SignRequest:
         idempotency_key: Equal requests of one owner with equal keys get one bundle.
         digest: Of the artifact.
         name: What the caller calls it; for the ledger only.
+        identity: Whom to sign as, or None for whoever comes first.
+        ambient: What the caller's environment grants, for this request only.
     """
 
     owner: Owner
@@ -41,6 +44,8 @@ class SignRequest:
     idempotency_key: str | None
     digest: Digest
     name: str | None
+    identity: str | None = None
+    ambient: AmbientGrant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,8 @@ class AttestRequest:
         reuse: ``"window"``, ``"never"``, or None for the daemon's setting.
         idempotency_key: Equal requests of one owner with equal keys get one bundle.
         statement: The exact payload to sign.
+        identity: Whom to sign as, or None for whoever comes first.
+        ambient: What the caller's environment grants, for this request only.
     """
 
     owner: Owner
@@ -62,6 +69,8 @@ class AttestRequest:
     reuse: str | None
     idempotency_key: str | None
     statement: bytes
+    identity: str | None = None
+    ambient: AmbientGrant | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,18 +12,18 @@ import trio
 from keylessd.core.statement import build_statement
 from keylessd.errors import (
     BusyError,
-    DaemonError,
     InvalidInputError,
     RateLimitedError,
     ShuttingDownError,
+    TokenError,
 )
 from keylessd.flow.singleflight import CallAbandonedError
-from keylessd.identity.source import IdentityRequest
 from keylessd.keys.issue import IssueRequest
 from keylessd.keys.ring import SlotRequest
 from keylessd.ops.content import LARGE_STATEMENT, Artifact, attestation_of
 from keylessd.ops.ledger import text
 from keylessd.ops.publish import Publication, not_in_time
+from keylessd.ops.record import Report
 from keylessd.ops.request import (
     AttestRequest,
     Progress,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from keylessd.clock import Clock
     from keylessd.core.statement import Subject
     from keylessd.flow.threads import Threads
-    from keylessd.identity.source import IdentitySource
+    from keylessd.identity.source import IdentityRequest, IdentitySource
     from keylessd.identity.token import IdentityToken
     from keylessd.keys.issue import CertificateIssuer
     from keylessd.keys.ring import KeyRing, Reuse
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from keylessd.ops.admission import Admission
     from keylessd.ops.content import Content
     from keylessd.ops.idempotency import Idempotency
+    from keylessd.ops.identity import Instances
     from keylessd.ops.ledger import Ledger, Value
     from keylessd.ops.owner import Owner
     from keylessd.ops.publish import Published, Publisher
@@ -59,15 +60,15 @@ __all__ = ["AttestRequest", "Progress", "SignOps", "SignRequest", "SignResult"]
 # answer seen takes (v1 30 s; v2 20 s, and once more for a second signature), and room for clocks
 # that differ.
 MARGINS = {1: timedelta(seconds=60), 2: timedelta(seconds=90)}
-# Signatures that one log works on at once. A Rekor v1 log writes no faster with more than 64 and
-# answers 500 at 256, since each takes a connection of its database (151 by default). A v2 log
-# answers all that wait for its next checkpoint together, so the more the better.
-ACTIVE = {1: 64, 2: 256}
+# Signatures that one log works on at once. A Rekor v1 log needs some 64 to write as fast as it can,
+# and answers 500 at 256, since each takes a connection of its database (151 by default); some of
+# those under way here are not with the log but before or after it. A v2 log answers all that wait
+# for its next checkpoint together, so the more the better.
+ACTIVE = {1: 96, 2: 256}
 # From the signature on nothing is cancelled, but nothing takes longer than this: two rounds of
 # a log's own deadline.
 PUBLISH_SECONDS = 100.0
 MAX_DROPPED = 3  # slots that were dropped before they could be used
-MAX_LISTED = 8  # entries in a record of the ledger
 
 
 class SignOps:
@@ -78,6 +79,7 @@ class SignOps:
         *,
         material: Callable[[Where], Awaitable[TrustMaterial]],
         source: IdentitySource,
+        instances: Instances,
         issuer: CertificateIssuer,
         ring: KeyRing,
         publisher: Publisher,
@@ -93,6 +95,7 @@ class SignOps:
         Args:
             material: Returns trust root and services of a request's choice.
             source: Gives identity tokens.
+            instances: Knows what a request's choice is called.
             issuer: Checks tokens by the CA's rules.
             ring: Gives key slots.
             publisher: Carries a signature through.
@@ -106,6 +109,7 @@ class SignOps:
         self._threads = threads
         self._material = material
         self._source = source
+        self._instances = instances
         self._issuer = issuer
         self._ring = ring
         self._publisher = publisher
@@ -173,15 +177,23 @@ class SignOps:
         reuse = self._reuse_of(request.reuse)
         # First, since it needs nobody else: who has no identity is told so at once, also while
         # the trust root cannot be had.
-        token = await self._source.token(
-            IdentityRequest(request.owner.uid, request.where.instance, request.token)
-        )
+        asked = await self._instances.identity_request(request, must_live=reuse == "never")
+        token = await self._source.token(asked)
         material = await self._material(request.where)
 
         async def work() -> SignResult:
             try:
                 return await self._admitted(
-                    _Job(request.owner, content, request.where, material, token, reuse, progress)
+                    _Job(
+                        request.owner,
+                        content,
+                        request.where,
+                        material,
+                        asked,
+                        token,
+                        reuse,
+                        progress,
+                    )
                 )
             except CallAbandonedError as exc:
                 raise ShuttingDownError("the daemon is stopping") from exc
@@ -211,12 +223,12 @@ class SignOps:
         if job.reuse == "never" or not self._ring.holds(_slot_request(job, plan), margin=margin):
             # Only a certificate still to be issued asks what the token is worth now: a batch that
             # outlives its token goes on with the certificate that the token has earned.
-            await self._issuer.check_token(plan.ca.url, job.token)
+            job = await self._with_live_token(job, plan)
         log_url = plan.logs.services[0].url
         async with self._admission.enter(log_url, active=ACTIVE[plan.log_version]):
             # A certificate is taken only now, so that it does not grow old in the queue.
             attempt = self._ledger.attempt(_attempt_facts(job, plan))
-            report = _Report()
+            report = Report()
             try:
                 result = await self._signed(job, plan, report)
             except BaseException as exc:
@@ -227,7 +239,21 @@ class SignOps:
             self._ledger.outcome(attempt, report.success())
             return result
 
-    async def _signed(self, job: _Job, plan: Plan, report: _Report) -> SignResult:
+    async def _with_live_token(self, job: _Job, plan: Plan) -> _Job:
+        """Return the job with a token that the CA will take, as far as that can be told."""
+        try:
+            await self._issuer.check_token(plan.ca.url, job.token)
+        except TokenError as exc:
+            if exc.code != "token_expired" or job.asked.must_live:
+                raise
+            # A session's token may have ended while its certificate served. The source knows
+            # whether there can be another; what the request brought ends the same way again.
+            asked = replace(job.asked, must_live=True)
+            job = replace(job, asked=asked, token=await self._source.token(asked))
+            await self._issuer.check_token(plan.ca.url, job.token)
+        return job
+
+    async def _signed(self, job: _Job, plan: Plan, report: Report) -> SignResult:
         slot, reused = await self._slot(job, plan)
         report.slot, report.reused = slot, reused
         try:
@@ -277,6 +303,7 @@ class _Job:
     content: Content
     where: Where
     material: TrustMaterial
+    asked: IdentityRequest
     token: IdentityToken
     reuse: Reuse
     progress: Progress
@@ -293,62 +320,6 @@ def _slot_request(job: _Job, plan: Plan) -> SlotRequest:
             token=job.token,
             algorithm=job.content.to_sign.algorithm,
         ),
-    )
-
-
-@dataclass(slots=True)
-class _Report:
-    """What the ledger will say about an attempt."""
-
-    slot: KeySlot | None = None
-    reused: bool = False
-    publication: Publication | None = None
-    published: Published | None = None
-
-    def success(self) -> dict[str, Value]:
-        return {"result": "ok", **self._facts()}
-
-    def failure(self, exc: BaseException) -> dict[str, Value]:
-        facts: dict[str, Value] = {"result": "failed", "code": "internal"}
-        cause = _decisive(exc)
-        if isinstance(cause, trio.Cancelled):
-            facts = {"result": "cancelled"}
-        elif isinstance(cause, CallAbandonedError):
-            facts["code"] = ShuttingDownError.code
-        elif isinstance(cause, DaemonError):
-            facts["code"] = cause.code
-            for name in ("service", "status", "check"):
-                if name in cause.details:
-                    facts[name] = cause.details[name]
-        return {**facts, **self._facts()}
-
-    def _facts(self) -> dict[str, Value]:
-        facts: dict[str, Value] = {}
-        if self.slot is not None:
-            facts["certificate"] = {
-                "serial": self.slot.serial,
-                "not_after": self.slot.not_after.isoformat(),
-                "spki_sha256": self.slot.spki_sha256.hex(),
-                "reused": self.reused,
-                "identity": text(self.slot.signer.identity),
-                "issuer": text(self.slot.signer.issuer),
-            }
-        if self.publication is not None and self.publication.logged:
-            # Also of a failed attempt: these entries are public.
-            facts["entries"] = [
-                {"log_id": entry.log_id.hex(), "log_index": entry.log_index}
-                for entry in self.publication.logged[:MAX_LISTED]
-            ]
-        return facts
-
-
-def _decisive(exc: BaseException) -> BaseException:
-    """Return what a group of exceptions comes to: a fault, else an error, else a cancellation."""
-    if not isinstance(exc, BaseExceptionGroup):
-        return exc
-    found = [_decisive(one) for one in exc.exceptions]
-    return min(
-        found, key=lambda one: (isinstance(one, trio.Cancelled), isinstance(one, DaemonError))
     )
 
 

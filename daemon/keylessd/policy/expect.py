@@ -160,6 +160,7 @@ class AnySigner:
             "signers",
             found=f"{signer.identity} ({signer.issuer})"[:_SHOWN_CHARACTERS],
             wanted=" or ".join(map(str, self.accepted))[:_SHOWN_CHARACTERS] or "nobody",
+            hint=next((failure.hint for failure in failures if failure.hint is not None), None),
         )
 
 

@@ -18,6 +18,7 @@ class Peer:
         groups: Supplementary groups; empty if they are not known.
         started: Clock ticks after boot at which that very process started, or None if the
             process could not be pinned down.
+        connection: Number of the connection, unique in this daemon.
     """
 
     uid: int
@@ -25,3 +26,4 @@ class Peer:
     pid: int | None = None
     groups: tuple[int, ...] = ()
     started: int | None = None
+    connection: int = 0

@@ -118,6 +118,10 @@ class SkewedClock:
         """Return the wrong time, aware, in UTC."""
         return self._clock.now() + self.offset
 
+    def boottime(self) -> float:
+        """Return the seconds that have passed; those are right."""
+        return self._clock.boottime()
+
 
 class FaultController:
     """The faults of one service, and what it was asked.

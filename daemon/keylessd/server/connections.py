@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import select
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -29,6 +31,7 @@ BRIEF_SECONDS: Final = 1.0
 PeerAnswer = Callable[[Peer, Request, Progress], Awaitable[Reply | Failure]]
 
 _log = EventLog(__name__)
+_numbers = itertools.count(1)
 
 
 def _farewell(code: str, message: str, *, retryable: bool) -> bytes:
@@ -232,13 +235,13 @@ def _was_brief(began: float) -> bool:
 
 
 def _has_left(connection: socket.socket) -> bool:
-    """Return whether the other end is closed already, with nothing said."""
-    try:
-        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+    """Return whether the other end is closed already, whatever it said before.
+
+    Nobody is there to read an answer. One that has only finished sending still is.
+    """
+    poll = select.poll()
+    poll.register(connection, 0)  # what is always told: hung up, or an error
+    return bool(poll.poll(0))
 
 
 def _peer(connection: socket.socket, who: Credentials) -> Peer:
@@ -249,4 +252,5 @@ def _peer(connection: socket.socket, who: Credentials) -> Peer:
         pid=who.pid or None,
         groups=facts.groups,
         started=facts.started,
+        connection=next(_numbers),
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from keylessd.errors import UnknownInstanceError
-from keylessd.ops.owner import Owner
 from keylessd.ops.request import AttestRequest, SignRequest
 from keylessd.ops.verify import VerifyRequest
 from keylessd.server import bodies
 from keylessd.server.dispatch import Call, Handler, Outcome
+from keylessd.server.identity_handlers import IdentityHandlers, identity_rows, owner_of
+from keylessd.server.rows import SHOWN, fitting
 
 if TYPE_CHECKING:
     from keylessd.keys.ring import SlotStatus
@@ -28,11 +29,6 @@ BATCH_PREDICATE_TYPE: Final = "https://cosign.sigstore.dev/attestation/v1"
 BATCH_PREDICATE: Final = b"{}"
 LEDGER_RECORDS: Final = 100  # returned if the request does not say
 MAX_LEDGER_BYTES: Final = 15 << 20  # a reply carries at most 16 MiB
-# Lists in a status. The watchdog lives on this answer, so it must fit whatever is in them.
-MAX_ROWS: Final = 64
-LIST_BYTES: Final = 24 << 10  # of one list; a head has 64 KiB
-ROW_OVERHEAD: Final = 5  # bytes that a text has in a head besides its own
-SHOWN: Final = 1024  # characters of one text
 
 
 class Handlers:
@@ -52,6 +48,7 @@ class Handlers:
         self._trust = trust
         self._files = files
         self._daemon = daemon
+        self._identities = IdentityHandlers(house, files=files)
 
     def table(self) -> Mapping[str, Handler]:
         """Return the handler of each operation."""
@@ -62,17 +59,17 @@ class Handlers:
             "attest": self.attest,
             "verify": self.verify,
             "inspect": self.inspect,
-            "whoami": self.whoami,
             "trust_status": self.trust_status,
             "trust_refresh": self.trust_refresh,
             "ledger": self.ledger,
             "reload": self.reload,
+            **self._identities.table(),
         }
 
     async def status(self, call: Call) -> Outcome:
         """Say what the daemon is and does."""
-        daemon, house = self._daemon, self._house
-        slots = house.status.slots(Owner(call.peer.uid))
+        daemon, house, owner = self._daemon, self._house, owner_of(call)
+        slots = house.status.slots(owner)
         body: dict[str, object] = {
             "version": daemon.version,
             "pid": daemon.pid,
@@ -87,20 +84,27 @@ class Handlers:
             "connections": daemon.connections,
             "default_instance": daemon.settings.default_instance,
             "reuse": daemon.settings.reuse,
-            "instances": _fitting(_instance_body(one) for one in self._trust.status()),
+            "instances": fitting(_instance_body(one) for one in self._trust.status()),
             # Those used last.
-            "slots": _fitting(_slot_body(slot) for slot in reversed(slots))[::-1],
+            "slots": fitting(_slot_body(slot) for slot in reversed(slots))[::-1],
             "queued": house.status.queued(),
             "ledger_failures": house.status.ledger_failures(),
+            "sessions": identity_rows(
+                [*await house.status.sessions(owner), *house.status.held(owner)]
+            ),
+            "locked": house.login.is_locked(owner),
         }
         return Outcome(body)
 
     async def sign(self, call: Call) -> Outcome:
         """Sign one digest."""
+        asked = self._identities.asked(call)
         request = SignRequest(
-            owner=Owner(call.peer.uid),
-            where=self._where(call),
-            token=bodies.token_of(call.attachments),
+            owner=asked.owner,
+            where=asked.where,
+            token=asked.token,
+            identity=asked.identity,
+            ambient=asked.ambient,
             reuse=self._reuse(call),
             idempotency_key=call.body.get("idempotency_key"),
             digest=bodies.digest_of_body(call.body["digest"]),
@@ -129,10 +133,13 @@ class Handlers:
         return _signed(result, predicate_type=result.predicate_type or "")
 
     async def _attest(self, call: Call, statement: bytes) -> SignResult:
+        asked = self._identities.asked(call)
         request = AttestRequest(
-            owner=Owner(call.peer.uid),
-            where=self._where(call),
-            token=bodies.token_of(call.attachments),
+            owner=asked.owner,
+            where=asked.where,
+            token=asked.token,
+            identity=asked.identity,
+            ambient=asked.ambient,
             reuse=self._reuse(call),
             idempotency_key=call.body.get("idempotency_key"),
             statement=statement,
@@ -164,26 +171,6 @@ class Handlers:
         body = {} if found.form is None else {"form": found.form}
         return Outcome(body, {"inspection": found.json})
 
-    async def whoami(self, call: Call) -> Outcome:
-        """Say whom the caller would sign as."""
-        owner = Owner(call.peer.uid)
-        token = bodies.token_of(call.attachments)
-        found = await self._house.status.whoami(owner, self._where(call), token)
-        return Outcome(
-            {
-                "identities": [
-                    {
-                        "identity": one.identity,
-                        "issuer": one.issuer,
-                        "source": one.source,
-                        "expires": bodies.epoch(one.expires),
-                        "instance": one.instance,
-                    }
-                    for one in found
-                ]
-            }
-        )
-
     async def trust_status(self, call: Call) -> Outcome:
         """Say which trust roots are in force."""
         return self._trust_outcome(call.body.get("instance"))
@@ -200,7 +187,7 @@ class Handlers:
             statuses = [one for one in statuses if one.name == name]
             if not statuses:
                 raise UnknownInstanceError(f"no instance is called {name!r}")
-        return Outcome({"instances": _fitting(_instance_body(one) for one in statuses)})
+        return Outcome({"instances": fitting(_instance_body(one) for one in statuses)})
 
     async def ledger(self, call: Call) -> Outcome:
         """Return the last records."""
@@ -231,19 +218,6 @@ class Handlers:
 
 def _signed(result: SignResult, **more: object) -> Outcome:
     return Outcome({**bodies.signed_body(result), **more}, {"bundle": result.bundle})
-
-
-def _fitting(rows: Iterable[dict[str, object]]) -> list[dict[str, object]]:
-    """Return as many rows as surely fit into the head of a reply, from the first one on."""
-    kept: list[dict[str, object]] = []
-    size = 0
-    for row in rows:
-        texts = [part for item in row.items() for part in map(str, item)]
-        size += sum(len(part.encode("utf-8", "surrogatepass")) + ROW_OVERHEAD for part in texts)
-        if size > LIST_BYTES or len(kept) == MAX_ROWS:
-            break
-        kept.append(row)
-    return kept
 
 
 def _slot_body(slot: SlotStatus) -> dict[str, object]:

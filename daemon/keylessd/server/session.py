@@ -46,8 +46,15 @@ FIRST_GATHER: Final = 0.005  # seconds
 LONGEST_GATHER: Final = 0.5  # seconds
 # Progress is a courtesy: events are dropped while this many frames wait for a slow reader.
 MAX_WAITING_FRAMES: Final = 256
+# A login waits for a person; its events tell the client what to show, so it always gets them.
+LOGIN_SECONDS: Final = 300.0
+LOGIN_EVENTS: Final = frozenset({"open_url", "device_code", "enter_code"})
 
 Progress = Callable[[str, Mapping[str, str | int]], None]
+# Bytes of answers a client may leave unread, beyond what the kernel takes, before no more of its
+# requests are read. As many as a full window of bundles; whoever reads never comes near it.
+MAX_UNREAD: Final = 512 << 10
+
 Answer = Callable[[Request, Progress], Awaitable[Reply | Failure]]
 
 _log = EventLog(__name__)
@@ -203,6 +210,7 @@ class Session:
                     _log.info("client.gone", in_flight=len(self._running))
                 requests.cancel_scope.cancel()
                 return
+            await self._outbox.room(MAX_UNREAD)
             await self._turns.wait()
             try:
                 self._take(message, requests)
@@ -235,7 +243,8 @@ class Session:
     def _take(self, message: object, requests: trio.Nursery) -> None:
         if isinstance(message, Request):
             size = sum(map(len, message.attachments.values()))
-            deadline = trio.current_time() + self._timeouts.request
+            patience = LOGIN_SECONDS if message.op == "login" else self._timeouts.request
+            deadline = trio.current_time() + patience
             running = _Running(trio.CancelScope(deadline=deadline), size)
             self._running[message.id] = running
             self.useful = True
@@ -336,9 +345,15 @@ class Session:
         def progress(step: str, facts: Mapping[str, str | int]) -> None:
             # By identity: work that outlives its request must not speak for another of its id.
             is_open = self._running.get(request.id) is running
-            if not wanted or not is_open or self._outbox.waiting >= MAX_WAITING_FRAMES:
+            is_needed = step in LOGIN_EVENTS
+            if not (wanted or is_needed) or not is_open:
                 return
-            self._put(Event(request.id, "progress", {**facts, "step": step}))
+            if self._outbox.waiting >= MAX_WAITING_FRAMES:
+                return
+            if is_needed:
+                self._put(Event(request.id, step, dict(facts)))
+            else:
+                self._put(Event(request.id, "progress", {**facts, "step": step}))
             if not self._outbox.is_flushing:
                 nursery.start_soon(self._flush)
 

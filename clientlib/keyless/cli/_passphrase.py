@@ -1,0 +1,31 @@
+"""Reads what must not be seen: from a terminal without echo, else a line of standard input."""
+
+import sys
+
+from keyless.errors import KeylessError
+
+MAX_LINE = 16_384  # characters
+
+
+def read_secret(prompt: str, *, what: str) -> str:
+    """Return one line without its end.
+
+    Args:
+        prompt: Shown on a terminal, on standard error.
+        what: What it is, for errors.
+
+    Raises:
+        KeylessError: ``usage``: there is none, or it is too long.
+    """
+    if sys.stdin.isatty():
+        import getpass
+
+        line = getpass.getpass(prompt, sys.stderr)
+    else:
+        line = sys.stdin.readline(MAX_LINE + 1)
+    line = line.rstrip("\r\n")
+    if not line:
+        raise KeylessError("usage", f"{what} is empty")
+    if len(line) > MAX_LINE:
+        raise KeylessError("usage", f"{what} is too long")
+    return line
