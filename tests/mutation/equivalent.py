@@ -104,6 +104,28 @@ _LISTED = (
         "the exact comparison that follows says the same",
     ),
     (
+        "keylessd.core.tiles.entry_of: boundary: at < len(bundle), the first sign",
+        "whatever is too short or too long is refused after the loop",
+    ),
+    (
+        "keylessd.core.tiles.entry_of: boundary: len(found) < tile.width, the first sign",
+        "whatever is too short or too long is refused after the loop",
+    ),
+    (
+        (
+            "keylessd.core.tiles.entry_of: condition: at < len(bundle) in at < len(bundle) and "
+            "len(found) < tile.width"
+        ),
+        "whatever is too short or too long is refused after the loop",
+    ),
+    (
+        (
+            "keylessd.core.tiles.entry_of: condition: len(found) < tile.width in at < "
+            "len(bundle) and len(found) < tile.width"
+        ),
+        "whatever is too short or too long is refused after the loop",
+    ),
+    (
         ("keylessd.core.timestamp._check_signature: comparison: algorithm is not None is True"),
         "a digest algorithm that is not supported was refused with the attributes",
     ),
