@@ -222,6 +222,9 @@ def _loader(arguments: argparse.Namespace, descriptors: int) -> Callable[[], Set
             # A file that is there and cannot be read is an error, and not passed over.
             path = next((config for config in where.configs() if os.path.lexists(config)), None)
         settings = load_settings(path)
+        if arguments.system and settings.persist != "memory":
+            problem = "a system daemon keeps no sessions; only memory is possible"
+            raise SettingsError(str(path), None, "persist", problem)
         sandbox_dir = arguments.sandbox_dir or settings.sandbox_dir or where.sandbox()
         settings = replace(
             settings,

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from keylessd.spiffe_names import agent_socket, is_spiffe_id
 from keylessd.toml_table import Table, suggestion
 
 DEFAULT_AUDIENCE: Final = "sigstore"
@@ -117,6 +118,22 @@ class TokenExchange:
 
 
 @dataclass(frozen=True, slots=True)
+class Spiffe:
+    """``kind = "spiffe"``: what a SPIFFE agent on this machine gives to the daemon.
+
+    Attributes:
+        socket: Where it listens: ``unix:///PATH`` or a path; None: as ``$SPIFFE_ENDPOINT_SOCKET``
+            says.
+        spiffe_id: The identity to use; None: the agent's first that has the hint.
+        hint: The hint of the identity to use; None: whatever its hint.
+    """
+
+    socket: str | None
+    spiffe_id: str | None
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class HeldSettings:
     """One ``[identity.NAME]`` table.
 
@@ -194,9 +211,22 @@ def _token_exchange(table: Table) -> TokenExchange:
     )
 
 
+def _spiffe(table: Table) -> Spiffe:
+    socket, spiffe_id = table.text("socket"), table.text("spiffe_id")
+    if socket is not None:
+        try:
+            agent_socket(socket)
+        except ValueError as exc:
+            raise table.error("socket", str(exc)) from None
+    if spiffe_id is not None and not is_spiffe_id(spiffe_id):
+        raise table.error("spiffe_id", f"{spiffe_id!r} is not a SPIFFE ID")
+    return Spiffe(socket, spiffe_id, table.text("hint"))
+
+
 KINDS: Final[Mapping[str, Callable[[Table], object]]] = MappingProxyType(
     {
         "file": _file,
+        "spiffe": _spiffe,
         "google-metadata": _google_metadata,
         "google-impersonation": _google_impersonation,
         "client-credentials": _client_credentials,

@@ -37,6 +37,7 @@ __all__ = [
 
 Reuse = Literal["window", "never"]
 LedgerFailure = Literal["closed", "open"]
+Persist = Literal["memory", "secret-service"]
 
 BUILTIN_INSTANCES: Final = ("public", "staging", "sandbox")
 # The built-in instances that have a TUF repository, and so a choice of configurations in it.
@@ -147,6 +148,8 @@ class Settings:
     log_level: str = "info"
     # What happens when an attempt cannot be recorded: nothing is signed, or it is signed anyway.
     ledger_failure: LedgerFailure = "closed"
+    # What outlives the daemon of a login: nothing, or the refresh token in the user's keyring.
+    persist: Persist = "memory"
     # Whether verification goes on with an expired trust root that cannot be renewed.
     verify_with_expired_trust: bool = False
     socket: Path | None = None
@@ -216,6 +219,9 @@ def parse_settings(text: str, *, file: str = "settings") -> Settings:
         ledger_failure="open"
         if root.choice("ledger_failure", ("closed", "open"), "closed") == "open"
         else "closed",
+        persist="secret-service"
+        if root.choice("persist", ("memory", "secret-service"), "memory") == "secret-service"
+        else "memory",
         verify_with_expired_trust=root.boolean("verify_with_expired_trust", default=False),
         socket=root.path("socket"),
         cache_dir=root.path("cache_dir"),
@@ -360,6 +366,7 @@ def restart_needed(before: Settings, after: Settings) -> list[str]:
         "socket": before.socket != after.socket,
         "cache_dir": before.cache_dir != after.cache_dir,
         "state_dir": before.state_dir != after.state_dir,
+        "persist": before.persist != after.persist,
         "http.proxy": before.http.proxy != after.http.proxy,
     }
     return [key for key, changed in changes.items() if changed]

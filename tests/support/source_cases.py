@@ -32,6 +32,7 @@ from givers import (
 )
 from issuer_rig import ISSUER, FakeClock, Issuer
 from keyless._gather import gather
+from keylessd.core.workload_api import JwtSvid
 from keylessd.flow.threads import Threads, run_inline
 from keylessd.identity.ambient.source import AmbientSource
 from keylessd.identity.held.identities import HeldIdentities
@@ -42,6 +43,7 @@ from keylessd.identity.token import IdentityToken, check_token
 from keylessd.secret import Secret
 from keylessd.services.http import HttpClient, new_client
 from keylessd.settings import AmbientSettings, parse_settings
+from workload_api import Agent, Answer, message, refusal
 
 OWN_UID = 1000
 CLIENT_SECRET = "client-secret-of-the-robot"
@@ -92,7 +94,9 @@ class World:
         self.http: HttpClient
         self.nursery: trio.Nursery
 
-    def mint(self, audience: str = "sigstore", *, has_email: bool = True) -> str:
+    def mint(
+        self, audience: str = "sigstore", *, has_email: bool = True, subject: str | None = None
+    ) -> str:
         """Return another token, as the situation wants it."""
         if self.situation == "malformed":
             token = "not.a.token-at-all"
@@ -101,6 +105,8 @@ class World:
         else:
             claims = dict(OF_THE_TOKEN.get(self.situation) or {"aud": audience})
             claims.setdefault("aud", audience)
+            if subject is not None:
+                claims["sub"] = subject
             if "exp" in claims:
                 claims["exp"] = int(self.clock.now().timestamp()) + claims["exp"]
             without = () if has_email else ("email", "email_verified")
@@ -480,9 +486,46 @@ class Traded(OAuth):
             (self.world.folder / "subject").write_text(SUBJECT_TOKEN)
 
 
+class SpiffeAgent(Held):
+    name = "a SPIFFE agent"
+    situations = frozenset(
+        {"unavailable", "broken", "timeout", "nobody-there", "no-permission", "another's"}
+    )
+    settings = '[identity.it]\nkind = "spiffe"'
+    keeps = True
+    spiffe_id = "spiffe://example.org/builder"
+
+    def __init__(self, world: World) -> None:
+        self.agent = Agent(world.folder / "api.sock", self.answer)
+        self.agent.start(world.nursery)
+        self.environment = {"SPIFFE_ENDPOINT_SOCKET": f"unix://{self.agent.path}"}
+        self.situation = "right"
+        super().__init__(world)
+
+    def prepare(self, situation: str) -> None:
+        self.situation = situation
+        away = self.agent.path.with_suffix(".away")
+        if situation == "nobody-there":
+            self.agent.path.rename(away)
+        elif away.exists():
+            away.rename(self.agent.path)
+
+    def answer(self) -> Answer:
+        if self.situation == "no-permission":
+            return refusal(7, "no identity issued")
+        if self.situation == "unavailable":
+            return refusal(14, "the server is away")
+        if self.situation in {"broken", "timeout"}:
+            return Answer(cut="reset" if self.situation == "broken" else "silent")
+        subject = self.spiffe_id + ("x" if self.situation == "another's" else "")
+        token = self.world.mint(has_email=False, subject=subject)
+        return Answer(body=[message(JwtSvid(self.spiffe_id, token, ""))])
+
+
 SOURCES: list[type[Case]] = [
     Supplied, GitLabJob, GitHubJob, BuildkiteApi, BuildkiteAgent, CircleCi, ClientFile,
     HeldFile, GoogleMachine, GoogleImpersonated, CloudBuild, Robot, Traded,
+    SpiffeAgent,
 ]  # fmt: skip
 
 

@@ -171,8 +171,12 @@ class Selection:
             login += f" --identity {request.identity}"
         else:
             problem = f"there is no identity to sign as{where}: nobody is logged in"
-        return LoginRequiredError(
-            problem,
-            hint=f"run `{login}` (with --device where there is no display), or give a token with"
-            " --identity-token or SIGSTORE_ID_TOKEN",
+        hint = (
+            f"run `{login}` (with --device where there is no display), or give a token with"
+            " --identity-token or SIGSTORE_ID_TOKEN"
         )
+        unread = self._sessions.unread(request.owner_uid)
+        if unread is not None:
+            problem += f"; logins from before cannot be read: {unread.message}"
+            hint = hint if unread.hint is None else f"{unread.hint}; or {hint}"
+        return LoginRequiredError(problem, hint=hint)

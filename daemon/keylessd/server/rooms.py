@@ -22,6 +22,7 @@ from keylessd.identity.held.google import ACCOUNT_VARIABLE
 from keylessd.identity.held.identities import HeldIdentities
 from keylessd.identity.held.secrets import CREDENTIALS_VARIABLE
 from keylessd.identity.held.source import Parts
+from keylessd.identity.keep_secret_service import BUS_VARIABLES, open_keep
 from keylessd.identity.provider import Providers
 from keylessd.identity.session_facts import Caps
 from keylessd.ops import house
@@ -29,10 +30,12 @@ from keylessd.server.files import FileCache
 from keylessd.server.handlers import Handlers
 from keylessd.server.limits import MIB
 from keylessd.services.http import HttpClient, new_client
+from keylessd.spiffe_names import ENDPOINT_VARIABLE
 from keylessd.trust.current import Trust
 from keylessd.trust.instances import configured
 
 if TYPE_CHECKING:
+    from keylessd.identity.keep import Keep
     from keylessd.ops.house import House
     from keylessd.server.app import Daemon
     from keylessd.server.dispatch import Handler
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
 USER_AGENT = f"keylessd/{__version__}"
 LEDGER = "ledger.jsonl"  # in the state directory
 # All of the environment that matters in here.
-VARIABLES = (ACCOUNT_VARIABLE, CREDENTIALS_VARIABLE)
+VARIABLES = (ACCOUNT_VARIABLE, CREDENTIALS_VARIABLE, ENDPOINT_VARIABLE, *BUS_VARIABLES)
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -202,12 +205,15 @@ async def open_rooms(
 
     Raises:
         DaemonError: an instance's file cannot be read, an identity names a user that nobody
-            is, or the ledger cannot be opened.
+            is, the ledger cannot be opened, or a package that the settings ask for is missing.
     """
     if settings.cache_dir is None or settings.state_dir is None:
         raise ValueError("cache_dir and state_dir must be known here")
     cache_dir, state_dir = settings.cache_dir, settings.state_dir
     clock, rng, threads = SystemClock(), random.SystemRandom(), Threads()
+    keep: Keep | None = None
+    if settings.persist == "secret-service":
+        keep = open_keep(environ, state_dir, threads)
     async with new_client(proxy=settings.http.proxy) as client:
         http = HttpClient(
             client,
@@ -261,6 +267,7 @@ async def open_rooms(
                     reuse=settings.reuse,
                     ledger_failure=settings.ledger_failure,
                     caps=_caps(settings),
+                    keep=keep,
                     ambient=ambient,
                     held=held,
                 )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from keylessd.identity.held import file, google, oauth
+from keylessd.identity.held import file, google, oauth, spiffe
 
 if TYPE_CHECKING:
     from keylessd.held_settings import HeldSettings
@@ -23,6 +23,7 @@ MAKERS: Final[Mapping[str, Maker]] = MappingProxyType(
         "google-impersonation": google.make_impersonation,
         "client-credentials": oauth.make_client_credentials,
         "token-exchange": oauth.make_token_exchange,
+        "spiffe": spiffe.make,
     }
 )
 
