@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from fuzzing import build_der, parse_der
-from keylessd.core import asn1, keys
+from keylessd.core import asn1, ed25519ph, keys
 from keylessd.core.bundle import Bundle, BundleVersion, MessageSignature
 from keylessd.core.certificate import (
     MAX_CERTIFICATE_BYTES,
@@ -30,6 +30,7 @@ from keylessd.core.certificate import (
 from keylessd.core.chain import verify_chain
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
 from keylessd.core.entry import check_entry, hashedrekord_v2_body
+from keylessd.core.inclusion import verify_logged
 from keylessd.core.keys import (
     MAX_KEY_BYTES,
     MAX_RSA_BITS,
@@ -355,6 +356,19 @@ def test_remembered_keys_are_known_by_their_content() -> None:
     assert hash(_Key(first)) == hash(_Key(again))
     assert _Key(first) != _Key(second)
     assert _Key(first) != spki(first)
+
+
+def encoded_point(y: int, *, sign: int = 0, size: int = 32) -> bytes:
+    return (y | sign << 255).to_bytes(size, "little")
+
+
+def test_encodings_of_points() -> None:
+    """A point has one encoding: of 32 bytes, below the field's prime, without a sign of zero."""
+    assert ed25519ph._decode(encoded_point(1)) is not None
+    assert ed25519ph._decode(encoded_point(1, sign=1)) is None
+    assert ed25519ph._decode(encoded_point(1, size=33)) is None
+    assert ed25519ph._decode(encoded_point(0)) is not None
+    assert ed25519ph._decode(encoded_point(ed25519ph._P)) is None
 
 
 # --- trees and notes -----------------------------------------------------------------------
@@ -715,6 +729,18 @@ def test_promise_alone_counts_by_option_and_is_reported() -> None:
     assert verify(promise_only=True).omitted == ("inclusion-proof",)
     usual = verify_bundle(world.message(), digests(), world.root(), expected=ANYONE)
     assert usual.omitted == ()
+
+
+@pytest.mark.parametrize("promise", [True, False])
+def test_option_for_a_promise_is_named_where_there_is_one(promise: bool) -> None:
+    world = World(rekor=v1_log())
+    entry = replace(world.message().entries[0], proof=None)
+    if not promise:
+        entry = replace(entry, promise=None, integrated_time=None)
+    with pytest.raises(VerificationError) as caught:
+        verify_logged(entry, world.root().tlogs)
+    assert caught.value.check == "proof-missing"
+    assert ("--promise-only" in (caught.value.hint or "")) == promise
 
 
 def test_managed_key_leaves_out_no_transparency_that_it_never_had() -> None:

@@ -15,10 +15,42 @@ _LISTED = (
     ),
     (
         (
+            "keylessd.core.ed25519ph._is_of_small_order: condition: (point[1] - point[2]) % _P "
+            "== 0 in point[0] % _P == 0 and (point[1] - point[2]) % _P == 0"
+        ),
+        "eight times a point is neutral if either coordinate is",
+    ),
+    (
+        (
+            "keylessd.core.ed25519ph._is_of_small_order: condition: point[0] % _P == 0 in "
+            "point[0] % _P == 0 and (point[1] - point[2]) % _P == 0"
+        ),
+        "eight times a point is neutral if either coordinate is",
+    ),
+    (
+        ("keylessd.core.ed25519ph.verify_prehashed: boundary: scalar >= _ORDER, the first sign"),
+        "the only signature that would tell cannot be made",
+    ),
+    (
+        (
+            "keylessd.core.ed25519ph.verify_prehashed: condition: len(digest) != DIGEST_BYTES "
+            "in len(signature) != SIGNATURE_BYTES or len(digest) != DIGEST_BYTES"
+        ),
+        "a digest by SHA-512 has no other length",
+    ),
+    (
+        (
             "keylessd.core.inclusion._integrated_time: condition: seconds is None in seconds "
             "is None or seconds <= 0"
         ),
         "a promise without a time has no payload, which was refused before",
+    ),
+    (
+        (
+            "keylessd.core.inclusion._proof_of: condition: generation != REKOR_V2 in "
+            "generation != REKOR_V2 and entry.promise is not None"
+        ),
+        "a promise of Rekor v2 was refused before",
     ),
     (
         "keylessd.core.legacy._chain_of: comparison: _BEGIN not in raw is True",
