@@ -40,7 +40,7 @@ from keylessd.core.keys import (
 )
 from keylessd.core.log_signature import _Key
 from keylessd.core.merkle import leaf_hash, node_hash, verify_consistency
-from keylessd.core.note import MAX_NOTE_BYTES, parse_checkpoint, verify_checkpoint
+from keylessd.core.note import MAX_NOTE_BYTES, host_of, parse_checkpoint, verify_checkpoint
 from keylessd.core.sct import (
     MAX_SCTS,
     encode_sct,
@@ -421,6 +421,40 @@ def test_note_without_a_line_of_the_log_says_so() -> None:
     )
     assert check == "checkpoint-signature"
     assert "has no signature" in sentence
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_line_of_a_first_log_under_another_hint_is_not_its(others: int) -> None:
+    """Whoever signed it well: the hint says whose the line is."""
+    world = World(rekor=v1_log())
+    checkpoint = parse_checkpoint(world.rekor.checkpoint())
+    (line,) = checkpoint.signatures
+    lines = [replace(line, key_hint=b"none")] * (1 + others)
+    log = world.rekor.trusted()
+    check, sentence = refusal(
+        lambda: verify_checkpoint(
+            replace(checkpoint, signatures=tuple(lines)),
+            log_name=log.name,
+            key=log.key,
+            key_hint=log.checkpoint_hint,
+            v2=False,
+        )
+    )
+    assert check == "checkpoint-signature"
+    assert "has no signature" in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("a.example:80/x", "a.example"),
+        ("a.example:\u0663", "a.example:\u0663"),
+        (":80", ":80"),
+        ("a.example:x", "a.example:x"),
+    ],
+)
+def test_host_of_a_log(name: str, host: str) -> None:
+    assert host_of(name) == host
 
 
 # --- promises of transparency --------------------------------------------------------------
