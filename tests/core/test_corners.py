@@ -670,6 +670,19 @@ def test_id_of_a_first_log_that_the_root_does_not_state() -> None:
     assert second.log_id != hashlib.sha256(spki(second.key)).digest()
 
 
+def test_id_of_a_first_log_with_an_rsa_key() -> None:
+    """Its checkpoints know the key by another hash, its entries by that of the key alone."""
+
+    def edit(value: dict[str, object]) -> None:
+        log = value["tlogs"][0]  # type: ignore[index]
+        del log["logId"]
+        log["publicKey"]["rawBytes"] = base64.b64encode(spki(RSA.public_key())).decode()
+        log["publicKey"]["keyDetails"] = "PKIX_RSA_PKCS1V15_2048_SHA256"
+
+    (log,) = parse_trusted_root(edited_root(edit)).tlogs
+    assert log.log_id == hashlib.sha256(spki(log.key)).digest()
+
+
 def test_authority_without_a_subject() -> None:
     def edit(value: dict[str, object]) -> None:
         del value["certificateAuthorities"][0]["subject"]  # type: ignore[index]
@@ -763,6 +776,39 @@ def test_promise_alone_counts_by_option_and_is_reported() -> None:
     assert verify(promise_only=True).omitted == ("inclusion-proof",)
     usual = verify_bundle(world.message(), digests(), world.root(), expected=ANYONE)
     assert usual.omitted == ()
+
+
+@pytest.mark.parametrize(
+    ("operators", "promised", "omitted"),
+    [
+        (("", ""), 0, ()),
+        (("", ""), 1, ("inclusion-proof",)),
+        # Two logs of one operator count as one, and the other one only promised.
+        (("one", "one", "two"), 1, ("inclusion-proof",)),
+        (("one", "two", "two"), 1, ()),
+    ],
+)
+def test_proofs_of_enough_distinct_logs_leave_nothing_out(
+    operators: tuple[str, ...], promised: int, omitted: tuple[str, ...]
+) -> None:
+    """The last *promised* logs give no proof."""
+    logs = [
+        v1_log(base_url=f"https://{number}.example", operator=operator)
+        for number, operator in enumerate(operators)
+    ]
+    world = World(rekor=logs[0])
+    made = world.message()
+    entries = [made.entries[0], *(log.add(made.entries[0].body) for log in logs[1:])]
+    for number in range(len(logs) - promised, len(logs)):
+        entries[number] = replace(entries[number], proof=None)
+    found = verify_bundle(
+        replace(made, entries=tuple(entries), version=BundleVersion.V01),
+        digests(),
+        world.root(tlogs=tuple(log.trusted() for log in logs)),
+        expected=ANYONE,
+        options=VerifyOptions(tlog_threshold=2, promise_only=True),
+    )
+    assert found.omitted == omitted
 
 
 @pytest.mark.parametrize("promise", [True, False])
