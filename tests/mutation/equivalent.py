@@ -14,20 +14,6 @@ _LISTED = (
         "the library recognizes none of Fulcio's extensions",
     ),
     (
-        (
-            "keylessd.core.ed25519ph._is_of_small_order: condition: (point[1] - point[2]) % _P "
-            "== 0 in point[0] % _P == 0 and (point[1] - point[2]) % _P == 0"
-        ),
-        "eight times a point is neutral if either coordinate is",
-    ),
-    (
-        (
-            "keylessd.core.ed25519ph._is_of_small_order: condition: point[0] % _P == 0 in "
-            "point[0] % _P == 0 and (point[1] - point[2]) % _P == 0"
-        ),
-        "eight times a point is neutral if either coordinate is",
-    ),
-    (
         ("keylessd.core.ed25519ph.verify_prehashed: boundary: scalar >= _ORDER, the first sign"),
         "the only signature that would tell cannot be made",
     ),
