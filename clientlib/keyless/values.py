@@ -286,6 +286,7 @@ class VerifyResult(Told):
         form: The bundle's format: ``"0.1"`` to ``"0.3"``, ``"cosign"``, ``"detached"``.
         omitted: What was left out as the caller allowed: ``"log-entries"``,
             ``"inclusion-proof"``, ``"certificate-transparency"``.
+        trusted_root: Hex SHA-256 of the trust root it was verified by.
         report: What each step found, ``{"step", "facts"}``, if asked for.
     """
 
@@ -305,6 +306,7 @@ class VerifyResult(Told):
         "statement",
         "steps",
         "times",
+        "trusted_root",
     )
     identity: "str | None"
     identity_kind: "str | None"
@@ -320,6 +322,7 @@ class VerifyResult(Told):
     steps: "list[str]"
     form: "str | None"
     omitted: "list[str] | None"
+    trusted_root: "str | None"
     report: "list[dict[str, Any]] | None"
 
 

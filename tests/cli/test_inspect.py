@@ -92,6 +92,16 @@ def test_an_answer_that_is_none(keyless: Run, serve: Run) -> None:
     assert keyless("inspect", "b").code == 3
 
 
+def test_bundle_beside_the_artifact_is_pointed_out(keyless: Run, serve: Run, folder: Path) -> None:
+    (folder / "a").write_bytes(b"artifact")
+    (folder / "a.sigstore.json").write_bytes(b"{}")
+    facts = b'{"verified": false, "problem": {"check": "bundle-json"}}'
+    serve(lambda request: Reply(request.id, {}, {"inspection": facts}))
+    done = keyless("inspect", "a")
+    assert done.err == "keyless: there is a bundle beside it: a.sigstore.json\n"
+    assert keyless("inspect", "b").err == ""
+
+
 def test_an_error_is_an_error(keyless: Run, serve: Run) -> None:
     serve(lambda request: Failure(request.id, WireError("unknown_operation", "no such thing")))
     assert keyless("inspect", "b").code == 2

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from fuzzing import build_der, parse_der
-from keylessd.core import asn1, keys
+from keylessd.core import asn1, ed25519ph, keys
 from keylessd.core.bundle import Bundle, BundleVersion, MessageSignature
 from keylessd.core.certificate import (
     MAX_CERTIFICATE_BYTES,
@@ -30,6 +30,7 @@ from keylessd.core.certificate import (
 from keylessd.core.chain import verify_chain
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
 from keylessd.core.entry import check_entry, hashedrekord_v2_body
+from keylessd.core.inclusion import verify_logged
 from keylessd.core.keys import (
     MAX_KEY_BYTES,
     MAX_RSA_BITS,
@@ -39,7 +40,7 @@ from keylessd.core.keys import (
 )
 from keylessd.core.log_signature import _Key
 from keylessd.core.merkle import leaf_hash, node_hash, verify_consistency
-from keylessd.core.note import MAX_NOTE_BYTES, parse_checkpoint, verify_checkpoint
+from keylessd.core.note import MAX_NOTE_BYTES, host_of, parse_checkpoint, verify_checkpoint
 from keylessd.core.sct import (
     MAX_SCTS,
     encode_sct,
@@ -357,6 +358,19 @@ def test_remembered_keys_are_known_by_their_content() -> None:
     assert _Key(first) != spki(first)
 
 
+def encoded_point(y: int, *, sign: int = 0, size: int = 32) -> bytes:
+    return (y | sign << 255).to_bytes(size, "little")
+
+
+def test_encodings_of_points() -> None:
+    """A point has one encoding: of 32 bytes, below the field's prime, without a sign of zero."""
+    assert ed25519ph._decode(encoded_point(1)) is not None
+    assert ed25519ph._decode(encoded_point(1, sign=1)) is None
+    assert ed25519ph._decode(encoded_point(1, size=33)) is None
+    assert ed25519ph._decode(encoded_point(0)) is not None
+    assert ed25519ph._decode(encoded_point(ed25519ph._P)) is None
+
+
 # --- trees and notes -----------------------------------------------------------------------
 
 
@@ -407,6 +421,40 @@ def test_note_without_a_line_of_the_log_says_so() -> None:
     )
     assert check == "checkpoint-signature"
     assert "has no signature" in sentence
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_line_of_a_first_log_under_another_hint_is_not_its(others: int) -> None:
+    """Whoever signed it well: the hint says whose the line is."""
+    world = World(rekor=v1_log())
+    checkpoint = parse_checkpoint(world.rekor.checkpoint())
+    (line,) = checkpoint.signatures
+    lines = [replace(line, key_hint=b"none")] * (1 + others)
+    log = world.rekor.trusted()
+    check, sentence = refusal(
+        lambda: verify_checkpoint(
+            replace(checkpoint, signatures=tuple(lines)),
+            log_name=log.name,
+            key=log.key,
+            key_hint=log.checkpoint_hint,
+            v2=False,
+        )
+    )
+    assert check == "checkpoint-signature"
+    assert "has no signature" in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("a.example:80/x", "a.example"),
+        ("a.example:\u0663", "a.example:\u0663"),
+        (":80", ":80"),
+        ("a.example:x", "a.example:x"),
+    ],
+)
+def test_host_of_a_log(name: str, host: str) -> None:
+    assert host_of(name) == host
 
 
 # --- promises of transparency --------------------------------------------------------------
@@ -622,6 +670,19 @@ def test_id_of_a_first_log_that_the_root_does_not_state() -> None:
     assert second.log_id != hashlib.sha256(spki(second.key)).digest()
 
 
+def test_id_of_a_first_log_with_an_rsa_key() -> None:
+    """Its checkpoints know the key by another hash, its entries by that of the key alone."""
+
+    def edit(value: dict[str, object]) -> None:
+        log = value["tlogs"][0]  # type: ignore[index]
+        del log["logId"]
+        log["publicKey"]["rawBytes"] = base64.b64encode(spki(RSA.public_key())).decode()
+        log["publicKey"]["keyDetails"] = "PKIX_RSA_PKCS1V15_2048_SHA256"
+
+    (log,) = parse_trusted_root(edited_root(edit)).tlogs
+    assert log.log_id == hashlib.sha256(spki(log.key)).digest()
+
+
 def test_authority_without_a_subject() -> None:
     def edit(value: dict[str, object]) -> None:
         del value["certificateAuthorities"][0]["subject"]  # type: ignore[index]
@@ -715,6 +776,51 @@ def test_promise_alone_counts_by_option_and_is_reported() -> None:
     assert verify(promise_only=True).omitted == ("inclusion-proof",)
     usual = verify_bundle(world.message(), digests(), world.root(), expected=ANYONE)
     assert usual.omitted == ()
+
+
+@pytest.mark.parametrize(
+    ("operators", "promised", "omitted"),
+    [
+        (("", ""), 0, ()),
+        (("", ""), 1, ("inclusion-proof",)),
+        # Two logs of one operator count as one, and the other one only promised.
+        (("one", "one", "two"), 1, ("inclusion-proof",)),
+        (("one", "two", "two"), 1, ()),
+    ],
+)
+def test_proofs_of_enough_distinct_logs_leave_nothing_out(
+    operators: tuple[str, ...], promised: int, omitted: tuple[str, ...]
+) -> None:
+    """The last *promised* logs give no proof."""
+    logs = [
+        v1_log(base_url=f"https://{number}.example", operator=operator)
+        for number, operator in enumerate(operators)
+    ]
+    world = World(rekor=logs[0])
+    made = world.message()
+    entries = [made.entries[0], *(log.add(made.entries[0].body) for log in logs[1:])]
+    for number in range(len(logs) - promised, len(logs)):
+        entries[number] = replace(entries[number], proof=None)
+    found = verify_bundle(
+        replace(made, entries=tuple(entries), version=BundleVersion.V01),
+        digests(),
+        world.root(tlogs=tuple(log.trusted() for log in logs)),
+        expected=ANYONE,
+        options=VerifyOptions(tlog_threshold=2, promise_only=True),
+    )
+    assert found.omitted == omitted
+
+
+@pytest.mark.parametrize("promise", [True, False])
+def test_option_for_a_promise_is_named_where_there_is_one(promise: bool) -> None:
+    world = World(rekor=v1_log())
+    entry = replace(world.message().entries[0], proof=None)
+    if not promise:
+        entry = replace(entry, promise=None, integrated_time=None)
+    with pytest.raises(VerificationError) as caught:
+        verify_logged(entry, world.root().tlogs)
+    assert caught.value.check == "proof-missing"
+    assert ("--promise-only" in (caught.value.hint or "")) == promise
 
 
 def test_managed_key_leaves_out_no_transparency_that_it_never_had() -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
 from fuzz_targets import ACCEPTED, Target, targets
+from fuzzing import steps_of
 
 NAMES = (
     "bundle", "trusted root", "signing config", "checkpoint", "timestamp", "certificate",
@@ -45,24 +43,6 @@ def attempt(target: Target, seed: int) -> str:
 def escaped(target: Target, first: int, count: int) -> list[str]:
     found = (attempt(target, seed) for seed in range(first, first + count))
     return [outcome for outcome in found if outcome.startswith("ESCAPED")]
-
-
-def steps_of(work: Callable[[], object]) -> int:
-    """Return how many lines and calls of Python the work takes. The clock has no part in it."""
-    count = 0
-
-    def trace(_frame: FrameType, _event: str, _argument: object) -> object:
-        nonlocal count
-        count += 1
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -349,6 +349,15 @@ def test_rekor_v1_is_known_by_its_key_and_bears_one_name(
         verify_checkpoint(note, **(expected | {"key": stranger}), v2=False)
 
 
+def test_line_of_rekor_v1_under_another_hint_is_not_the_logs() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    hint = note_key_id(NAME, key.public_key())[:4]
+    note = signed_by(key, f"{NAME} - 1", NAME, b"wxyz")
+    with pytest.raises(VerificationError) as caught:
+        verify_checkpoint(note, log_name=NAME, key=key.public_key(), key_hint=hint, v2=False)
+    assert caught.value.check == "checkpoint-signature"
+
+
 def test_rekor_v1_hints_at_any_key_by_its_hash() -> None:
     public = KEY.public_key()
     hint = hashlib.sha256(spki(public)).digest()[:4]
@@ -414,6 +423,7 @@ def test_rekor_v2_signs_in_the_name_that_is_its_origin() -> None:
         ("[::1]:80", "[::1]"),
         ("log.example:", "log.example:"),
         ("log.example:http", "log.example:http"),
+        ("log.example:\u0663", "log.example:\u0663"),
         (":80", ":80"),
         ("", ""),
     ],

@@ -27,10 +27,13 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--sample", type=int, help="so many, chosen by the seed")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--write", action="store_true", help="the table, if none is alive")
+    parser.add_argument("--write", action="store_true", help="the table of all, and end")
     parser.add_argument("--list", action="store_true", help="print their names and end")
     parser.add_argument("--verbose", action="store_true", help="say who killed each")
     arguments = parser.parse_args()
+    if arguments.write:
+        write([mutant for module in modules() for mutant in mutants_of(module)])
+        return 0
     chosen = [
         mutant
         for module in arguments.module or modules()
@@ -56,11 +59,7 @@ def main() -> int:
     alive = sum(outcome.killer is None for outcome in outcomes)
     kinds = collections.Counter(outcome.mutant.kind for outcome in outcomes)
     print(f"{len(outcomes)} mutants {dict(kinds)}, {alive} alive, {time.monotonic() - began:.0f} s")
-    if alive or broken:
-        return 1
-    if arguments.write:
-        write([mutant for module in modules() for mutant in mutants_of(module)])
-    return 0
+    return 1 if alive or broken else 0
 
 
 def _tell(outcome: Outcome) -> None:

@@ -31,7 +31,7 @@ CPU_SECONDS = 2.0
 TIMES_SLOWER = 20
 MEMORY_BYTES = 8 << 30
 # Slow, and about other things: another verifier, the whole of it by chance, and this run itself.
-LEFT_OUT = ("test_differential", "test_fuzz", "test_mutants")
+LEFT_OUT = ("test_differential", "test_fuzz", "test_costs", "test_mutants")
 
 
 @dataclass(frozen=True, slots=True)

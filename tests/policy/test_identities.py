@@ -59,6 +59,8 @@ def test_members_of_a_listed_group(system: bool) -> None:
     assert allowed(ME, groups=groups, system=system)
     assert not allowed(OTHER, groups=groups, system=system)
     assert allowed(OTHER, groups=groups, users=(range(1001, 1002),), system=system)
+    # Here too, who is listed takes the place of who is meant when nobody is.
+    assert not allowed(ME, groups=(range(28, 29),), system=system)
 
 
 @pytest.mark.parametrize(

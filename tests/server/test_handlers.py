@@ -142,6 +142,7 @@ class FakeHouse:
             steps=("bundle", "signature"),
             form="0.3",
             omitted=(),
+            trusted_root="00" * 32,
             report=(StepReport("bundle", ("one", "two")),) if request.options.explain else (),
         )
 
@@ -481,6 +482,7 @@ async def test_verify_tells_what_each_step_found_if_asked(autojump_clock: object
         assert "report" not in silent.body
         assert told.body["report"] == [{"step": "bundle", "facts": ["one", "two"]}]
         assert (told.body["form"], told.body["omitted"]) == ("0.3", [])
+        assert told.body["trusted_root"] == "00" * 32
 
 
 async def test_thresholds_of_a_managed_key(autojump_clock: object) -> None:

@@ -1,16 +1,18 @@
 """`keyless inspect`: shows what is in a bundle. Verifies nothing, and says so first and last."""
 
+import os
+
 from keyless.cli._detached import detached_of
 from keyless.cli._inputs import read_file
 from keyless.cli._options import Option, UsageError
-from keyless.cli._output import OK, json_line, out, shown
+from keyless.cli._output import OK, err, json_line, out, shown
 from keyless.cli._session import client_of, read_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from keyless.values import Detached
+    from keyless.values import Detached, Inspection
 
 ABOUT = """
 Show what is in a bundle, of any form and of anybody. NOTHING of it is verified: whoever made the
@@ -49,6 +51,7 @@ def run(command: str, argv: "list[str]") -> int:
             if options.flag("json"):
                 json_line({"bundle": name, **found.facts})
                 continue
+            _hint(name, found)
             out(f"{shown(name)}: {UNVERIFIED}")
             facts = {key: value for key, value in found.facts.items() if key not in _SAID}
             for line in _lines(facts, _INDENT):
@@ -58,6 +61,14 @@ def run(command: str, argv: "list[str]") -> int:
 
 
 _SAID = ("verified", "note")
+
+
+def _hint(name: str, found: "Inspection") -> None:
+    """Point to the bundle, if the artifact beside it was named."""
+    for ending in (".sigstore.json", ".sigstore"):
+        if found.form is None and os.path.exists(name + ending):
+            err(f"keyless: there is a bundle beside it: {shown(name + ending)}")
+            return
 
 
 def _lines(value: "Any", indent: str) -> "list[str]":  # noqa: ANN401  # whatever JSON has

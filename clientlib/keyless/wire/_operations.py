@@ -261,6 +261,7 @@ OPERATIONS = {
                 "steps": ("maybe_list", _FOUND, MAX_ARRAY),
                 "form?": _FOUND,
                 "omitted?": ("maybe_list", _FOUND, MAX_ARRAY),
+                "trusted_root?": _FOUND,
                 "report?": REPORT,
             },
         ),

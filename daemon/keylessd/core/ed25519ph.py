@@ -78,7 +78,8 @@ def _is_of_small_order(point: _Point) -> bool:
     """Return whether eight times the point is nothing: such a key fits any message."""
     for _ in range(3):
         point = _add(point, point)
-    return point[0] % _P == 0 and (point[1] - point[2]) % _P == 0
+    # What is left is in the group of prime order, where nothing else has this coordinate.
+    return point[0] % _P == 0
 
 
 def _encode(point: _Point) -> bytes:

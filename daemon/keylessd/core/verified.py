@@ -140,6 +140,7 @@ class Verified:
         omitted: What was left out as the options allowed: ``"log-entries"`` if no log has the
             signature, ``"inclusion-proof"`` if one only promised to take it,
             ``"certificate-transparency"``.
+        trusted_root: Hex SHA-256 of the trust root's JSON, by which all this is so.
         report: What the steps found, if the options asked for it.
     """
 
@@ -155,4 +156,5 @@ class Verified:
     steps: tuple[str, ...]
     form: str
     omitted: tuple[str, ...]
+    trusted_root: str
     report: tuple[StepReport, ...]

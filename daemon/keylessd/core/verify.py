@@ -206,6 +206,7 @@ def _facts(case: Case, names: tuple[str, ...], listed: tuple[Step, ...]) -> Veri
         steps=names,
         form=case.bundle.version.value,
         omitted=_omitted(case),
+        trusted_root=case.root.sha256,
         report=_report(case, listed),
     )
 

@@ -210,6 +210,7 @@ def verified_body(verified: Verified) -> dict[str, object]:
         "steps": list(verified.steps),
         "form": verified.form,
         "omitted": list(verified.omitted),
+        "trusted_root": verified.trusted_root,
     }
     if verified.report:
         body["report"] = report_body(verified.report)
