@@ -113,10 +113,12 @@ def requirements(wheel: Path, extra: str) -> set[str]:
 
 
 def test_the_extras_hold_one_another(wheel: Path) -> None:
-    assert set(metadata(wheel).get_all("Provides-Extra")) == {"daemon", "sandbox", "test", "lint"}
-    each = [requirements(wheel, extra) for extra in ("daemon", "sandbox", "test", "lint")]
+    names = ("daemon", "sandbox", "test", "lint")
+    assert set(metadata(wheel).get_all("Provides-Extra")) == {*names, "keyring"}
+    each = [requirements(wheel, extra) for extra in names]
     for smaller, larger in itertools.pairwise(each):
         assert smaller < larger
+    assert requirements(wheel, "keyring") < requirements(wheel, "test")
 
 
 def test_the_sdist_holds_the_checkout_and_nothing_else(sdist: Path, checkout: Path) -> None:
