@@ -6,8 +6,9 @@ told from what somebody else signed. No key, token or artifact is in it. Lines a
 text in them drives no terminal.
 
 A line is handed to the kernel before the request goes on, and to the disk within a second, by
-one flush for all lines since. A crash of the daemon loses nothing but a record that it was writing,
-whose signature was not begun then, or its outcome; a crash of the machine may lose the last second. See decisions/0010-ledger.md.
+one flush for all lines since. A crash of the daemon loses nothing but the record that it was
+writing: of an attempt that was not begun then, or an outcome. A crash of the machine may lose the
+last second. See decisions/0010-ledger.md.
 """
 
 from __future__ import annotations
