@@ -91,23 +91,25 @@ async def test_another_user_neither_uses_nor_sees_a_session(autojump_clock, tmp_
         assert (await it.rig.sign(token=None)).identity == ADA
 
 
+RIGHT = "/auth/callback?code=x&state={state}&iss={iss}"
 STRAYS = {
-    "another host": get("/auth/callback?code=x&state={state}", "evil.example:4711"),
-    "another port": get("/auth/callback?code=x&state={state}", "localhost:80"),
-    "no host": b"GET /auth/callback?code=x&state={state} HTTP/1.0\r\n\r\n",
-    "two hosts": get("/auth/callback?code=x&state={state}", "localhost:4711", "Host: x:1"),
+    "another host": get(RIGHT, "evil.example:4711"),
+    "another port": get(RIGHT, "localhost:80"),
+    "no host": f"GET {RIGHT} HTTP/1.0\r\n\r\n".encode(),
+    "two hosts": get(RIGHT, "localhost:4711", "Host: x:1"),
     "another page's": get(
-        "/auth/callback?code=x&state={state}", "localhost:4711", "Origin: https://evil.example"
+        RIGHT,
+        "localhost:4711",
+        "Origin: https://evil.example",
     ),
-    "a post": b"POST /auth/callback?code=x&state={state} HTTP/1.1\r\nHost: localhost:4711\r\n"
-    b"Content-Length: 0\r\n\r\n",
-    "another path": get("/other?code=x&state={state}"),
-    "no state": get("/auth/callback?code=x"),
-    "an empty state": get("/auth/callback?code=x&state="),
-    "a wrong state": get("/auth/callback?code=x&state=AAAA"),
-    "a wrong state with an error": get("/auth/callback?error=access_denied&state=AAAA"),
-    "two states": get("/auth/callback?code=x&state={state}&state=AAAA"),
-    "the state twice": get("/auth/callback?code=x&state={state}&state={state}"),
+    "a post": get(RIGHT, "localhost:4711", "Content-Length: 0").replace(b"GET", b"POST"),
+    "another path": get("/other?code=x&state={state}&iss={iss}"),
+    "no state": get("/auth/callback?code=x&iss={iss}"),
+    "an empty state": get("/auth/callback?code=x&state=&iss={iss}"),
+    "a wrong state": get("/auth/callback?code=x&state=AAAA&iss={iss}"),
+    "a wrong state with an error": get("/auth/callback?error=access_denied&state=AAAA&iss={iss}"),
+    "two states": get("/auth/callback?code=x&state={state}&state=AAAA&iss={iss}"),
+    "the state twice": get("/auth/callback?code=x&state={state}&state={state}&iss={iss}"),
     "two codes": get("/auth/callback?code=x&code=y&state={state}&iss={iss}"),
     "another issuer": get("/auth/callback?code=x&state={state}&iss=https://evil.example"),
     "no issuer": get("/auth/callback?code=x&state={state}"),

@@ -91,6 +91,7 @@ class Renewer:
         provider = await self._providers.discover(session.key.issuer)
         sent = Moment.now(self.clock)
         reply = await self._ask(provider, session, refresh_token)
+        note_skew(reply, session.key.issuer)
         if reply.refresh_token is not None and reply.refresh_token != refresh_token:
             # Before anything else that could fail, and not cancelled in between.
             with trio.CancelScope(shield=True):
@@ -234,6 +235,12 @@ def _other(session: Session, token: IdentityToken) -> str | None:
         found=token.identity_hint,
     )
     return f"its issuer renewed it as somebody else ({token.identity_hint!r})"
+
+
+def note_skew(reply: TokenReply, issuer: str) -> None:
+    """Log a difference of clocks that is worth telling."""
+    if reply.ahead is not None and abs(reply.ahead) > SKEW_WORTH_TELLING:
+        _log.warning("clock.differs", issuer=issuer, ahead=int(reply.ahead.total_seconds()))
 
 
 def skew_told(error: DaemonError, reply: TokenReply) -> DaemonError:
