@@ -482,6 +482,32 @@ async def test_a_daemon_that_starts_again(autojump_clock):
         assert rig.sessions.status(1000)[0].is_default
 
 
+async def test_the_choice_of_a_default_is_kept(autojump_clock):
+    async with open_sessions() as rig:
+        ada, eve = await rig.begin(), await rig.begin(identity="eve@example.org", refresh="e-0")
+        assert rig.sessions.default(1000, "public") is ada
+        rig.it.clock.advance(3600)
+        rig.it.issuer.answers.append(rig.answer(delay=5))
+
+        async def use() -> None:
+            await rig.token(ada)
+
+        rig.keeper.slow = 1
+        async with trio.open_nursery() as nursery:  # while the old default is being renewed
+            nursery.start_soon(use)
+            await trio.sleep(5.5)
+            await rig.sessions.make_default(eve.key)
+        assert rig.keeper.kept[ada.key].refresh_token == ada.refresh_token == Secret("r-1")
+        kept = {one.key.identity: one.is_default for one in rig.keeper.kept.values()}
+        assert kept == {EMAIL: False, "eve@example.org": True}
+        rig.sessions._sessions.clear()
+        rig.sessions._defaults.clear()
+        await rig.sessions.load(1000)
+        found = rig.sessions.default(1000, "public")
+        assert found is not None
+        assert found.key == eve.key
+
+
 async def test_what_was_kept_may_be_over_and_another_users_is_not_taken(autojump_clock):
     async with open_sessions() as rig:
         await rig.begin()

@@ -559,6 +559,34 @@ async def test_a_connector_is_asked_for_and_told(autojump_clock, tmp_path):
         assert "github.com" in it.pages[0].body
 
 
+async def test_an_issuer_without_leave_to_renew(autojump_clock, tmp_path):
+    async with open_login(tmp_path, token_lifetime=timedelta(seconds=60)) as it:
+        document = it.rig.sigstore.identities.login.discovery()
+        document["scopes_supported"] = ["openid", "email"]
+        it.rig.faults["oidc"].fail(Status(200, json.dumps(document).encode()), path="/.well-known")
+        status = await it.login()
+        assert not status.is_renewable
+        query = parse_qs(urlsplit(it.told[0][1]["url"]).query)
+        assert query["scope"] == ["openid email"]
+        assert "prompt" not in query
+        first = await it.rig.sign(token=None)
+        [told] = await it.rig.house.status.sessions(ME)
+        assert told.prompt_due == first.not_after  # announced from now on
+        it.clock.suspend(300)
+        again = await it.rig.sign(token=None)
+        assert again.certificate_serial == first.certificate_serial
+        assert again.certificate_reused
+        for changes in ({"reuse": "never"}, {"identity": ADA, "reuse": "never"}):
+            with pytest.raises(LoginRequiredError, match="no leave to renew"):
+                await it.rig.sign(token=None, **changes)
+        assert (await it.rig.sign(token=None)).certificate_serial == first.certificate_serial
+        it.clock.suspend(300)  # to its end
+        with pytest.raises(LoginRequiredError, match="no leave to renew"):
+            await it.rig.sign(token=None)
+        assert it.rig.certificates == 1
+        assert len(it.told) == 1
+
+
 # --- logging out, locking ----------------------------------------------------------------
 
 

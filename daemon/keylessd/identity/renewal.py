@@ -148,19 +148,29 @@ class Renewer:
         async with self._keeping:
             return await self._keep.load(owner_uid)
 
-    async def keep(self, session: Session, refresh_token: Secret, *, is_default: bool) -> None:
-        """Keep a refresh token, then let the session have it, unless it is over by then."""
-        kept = KeptSession(
-            key=session.key,
-            subject=session.subject,
-            refresh_token=refresh_token,
-            logged_in=session.logged_in.wall,
-            ends=session.ends.wall,
-            is_default=is_default,
-        )
+    async def keep(
+        self, session: Session, refresh_token: Secret | None, *, is_default: bool
+    ) -> None:
+        """Keep a refresh token, then let the session have it, unless it is over by then.
+
+        Args:
+            session: Whose.
+            refresh_token: The new one; None: the session's own, whichever it is when its turn
+                has come, since only something else about it has changed.
+            is_default: Whether the session is the default of its instance.
+        """
         async with self._keeping:
-            if session.over is not None:
+            token = session.refresh_token if refresh_token is None else refresh_token
+            if session.over is not None or token is None:
                 return
+            kept = KeptSession(
+                key=session.key,
+                subject=session.subject,
+                refresh_token=token,
+                logged_in=session.logged_in.wall,
+                ends=session.ends.wall,
+                is_default=is_default,
+            )
             problem: str | None = "the store did not answer"
             try:
                 with trio.move_on_after(SAVE_SECONDS):
@@ -169,7 +179,7 @@ class Renewer:
             except KeepError as exc:
                 problem = exc.message
             if session.over is None:
-                session.refresh_token = refresh_token
+                session.refresh_token = token
         if problem is None:
             session.note = None
             return
