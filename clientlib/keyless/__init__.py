@@ -11,6 +11,7 @@ from keyless._version import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from keyless._client import Client
+    from keyless._gather import gather
     from keyless._identities import Ambient, EndedSession
     from keyless.errors import DaemonUnreachableError, KeylessError, VerificationError
     from keyless.states import Identity, InstanceState, Slot, Status
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 else:
     _HOME = {
         "Client": "keyless._client",
+        "gather": "keyless._gather",
         "DaemonUnreachableError": "keyless.errors",
         "KeylessError": "keyless.errors",
         "VerificationError": "keyless.errors",
@@ -73,4 +75,5 @@ __all__ = [
     "VerifyResult",
     "Where",
     "__version__",
+    "gather",
 ]

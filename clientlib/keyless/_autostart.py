@@ -34,8 +34,9 @@ SHOWN_LOG = 2000  # bytes
 # Variables the daemon is given. A list of what is kept and not of what is dropped: the
 # environment of a build job is full of tokens, and the daemon outlives the job.
 KEPT = {
-    "HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "SSL_CERT_DIR", "SSL_CERT_FILE",
-    "TMPDIR", "TZ", "USER", "VIRTUAL_ENV",
+    "DBUS_SESSION_BUS_ADDRESS", "GOOGLE_SERVICE_ACCOUNT_NAME", "HOME", "LANG",
+    "LD_LIBRARY_PATH", "LOGNAME", "PATH", "SPIFFE_ENDPOINT_SOCKET", "SSL_CERT_DIR",
+    "SSL_CERT_FILE", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV",
 }  # fmt: skip
 KEPT_PREFIXES = ("KEYLESS_", "LC_", "PYTHON", "XDG_")
 SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")

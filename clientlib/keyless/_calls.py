@@ -284,7 +284,8 @@ def put_whose(
     if identity is not None:
         body["identity"] = identity
     if ambient is not None:
-        found = {"kind": ambient.kind, "url": ambient.url, "job": ambient.job}
+        names = ("kind", "url", "job", "audience")
+        found = {name: getattr(ambient, name) for name in names}
         body["ambient"] = {name: value for name, value in found.items() if value is not None}
         attachments["ambient_token"] = ambient.token.encode()
 

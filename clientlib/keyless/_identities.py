@@ -33,13 +33,21 @@ class Ambient(Value):
         token: What to authenticate with; it goes to the daemon as an attachment.
         url: Where to ask, or None.
         job: Which job is running, or None.
+        audience: Whom the token is to be for; None for ``sigstore``.
     """
 
-    __slots__ = ("job", "kind", "token", "url")
+    __slots__ = ("audience", "job", "kind", "token", "url")
 
     def __init__(
-        self, kind: str, token: str, *, url: "str | None" = None, job: "str | None" = None
+        self,
+        kind: str,
+        token: str,
+        *,
+        url: "str | None" = None,
+        job: "str | None" = None,
+        audience: "str | None" = None,
     ) -> None:
+        self.audience = audience
         self.kind = kind
         self.token = token
         self.url = url

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -172,13 +173,14 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
         except systemd.InheritedSocketError as exc:
             raise _StartError(NO_PLACE, str(exc)) from exc
         systemd.forget_variables(environ)
+        kept = {name: environ[name] for name in rooms.VARIABLES if name in environ}
         listening = _listening(settings, inherited, stack)
         _hold(settings.state_dir, stack)
         start = app.Start(
             settings=settings,
             load_settings=load,
             listening=listening,
-            open_rooms=rooms.open_rooms,
+            open_rooms=partial(rooms.open_rooms, environ=kept),
             notifier=notifier,
             watchdog_seconds=patience,
             on_ready=lambda: ready.ready(listening[0].path),
@@ -220,6 +222,9 @@ def _loader(arguments: argparse.Namespace, descriptors: int) -> Callable[[], Set
             # A file that is there and cannot be read is an error, and not passed over.
             path = next((config for config in where.configs() if os.path.lexists(config)), None)
         settings = load_settings(path)
+        if arguments.system and settings.persist != "memory":
+            problem = "a system daemon keeps no sessions; only memory is possible"
+            raise SettingsError(str(path), None, "persist", problem)
         sandbox_dir = arguments.sandbox_dir or settings.sandbox_dir or where.sandbox()
         settings = replace(
             settings,
@@ -232,7 +237,7 @@ def _loader(arguments: argparse.Namespace, descriptors: int) -> Callable[[], Set
         if limits.connections > descriptors:
             limits = replace(limits, connections=descriptors)
         level = arguments.log_level or settings.log_level
-        return replace(settings, limits=limits, log_level=level)
+        return replace(settings, limits=limits, log_level=level, system=arguments.system)
 
     return load
 

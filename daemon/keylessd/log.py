@@ -49,7 +49,10 @@ _CONTEXT: Final[contextvars.ContextVar[Mapping[str, Field] | None]] = contextvar
     "keylessd-log-context", default=None
 )
 # Libraries that write whole URLs, headers or frames below this level.
-_QUIET: Final = ("httpx", "httpcore", "hpack", "h2", "h11", "tuf", "securesystemslib", "urllib3")
+_QUIET: Final = (
+    *("httpx", "httpcore", "hpack", "h2", "h11", "tuf", "securesystemslib", "urllib3"),
+    *("keyring", "secretstorage", "jeepney"),
+)
 
 
 class EventLog:

@@ -16,10 +16,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
+from keylessd.held_settings import HeldSettings, read_held
 from keylessd.toml_lines import key_lines
 from keylessd.toml_table import SettingsError, Table, suggestion
 
 __all__ = [
+    "AmbientSettings",
+    "HeldSettings",
     "HttpSettings",
     "InstanceSettings",
     "Limits",
@@ -34,6 +37,7 @@ __all__ = [
 
 Reuse = Literal["window", "never"]
 LedgerFailure = Literal["closed", "open"]
+Persist = Literal["memory", "secret-service"]
 
 BUILTIN_INSTANCES: Final = ("public", "staging", "sandbox")
 # The built-in instances that have a TUF repository, and so a choice of configurations in it.
@@ -93,6 +97,20 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AmbientSettings:
+    """Where the daemon may fetch a token for a client that says where its CI system gives them.
+
+    Attributes:
+        github_hosts: Hosts, with all below them, that are a GitHub Enterprise Server's. Those of
+            github.com are known.
+        buildkite_hosts: The same for Buildkite, whose own are known.
+    """
+
+    github_hosts: frozenset[str] = frozenset()
+    buildkite_hosts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class SessionSettings:
     """How long a login may last, in seconds, whatever its issuer allows."""
 
@@ -130,6 +148,8 @@ class Settings:
     log_level: str = "info"
     # What happens when an attempt cannot be recorded: nothing is signed, or it is signed anyway.
     ledger_failure: LedgerFailure = "closed"
+    # What outlives the daemon of a login: nothing, or the refresh token in the user's keyring.
+    persist: Persist = "memory"
     # Whether verification goes on with an expired trust root that cannot be renewed.
     verify_with_expired_trust: bool = False
     socket: Path | None = None
@@ -139,8 +159,13 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     http: HttpSettings = field(default_factory=HttpSettings)
+    ambient: AmbientSettings = field(default_factory=AmbientSettings)
     sessions: SessionSettings = field(default_factory=SessionSettings)
     instances: Mapping[str, InstanceSettings] = field(default_factory=lambda: MappingProxyType({}))
+    # In the order of the text: of those a user may use, the first is taken if none is named.
+    identities: Mapping[str, HeldSettings] = field(default_factory=lambda: MappingProxyType({}))
+    # Whether a machine is served and not one user; the command line alone says so.
+    system: bool = False
 
 
 def load_settings(path: Path | None) -> Settings:
@@ -194,6 +219,9 @@ def parse_settings(text: str, *, file: str = "settings") -> Settings:
         ledger_failure="open"
         if root.choice("ledger_failure", ("closed", "open"), "closed") == "open"
         else "closed",
+        persist="secret-service"
+        if root.choice("persist", ("memory", "secret-service"), "memory") == "secret-service"
+        else "memory",
         verify_with_expired_trust=root.boolean("verify_with_expired_trust", default=False),
         socket=root.path("socket"),
         cache_dir=root.path("cache_dir"),
@@ -202,14 +230,20 @@ def parse_settings(text: str, *, file: str = "settings") -> Settings:
         limits=_limits(root.table("limits")),
         timeouts=_timeouts(root.table("timeouts")),
         http=_http(root.table("http")),
+        ambient=_ambient(root.table("ambient")),
         sessions=_sessions(root.table("sessions")),
         instances=_instances(root.table("instance")),
+        identities=read_held(identities := root.table("identity")),
     )
     root.finish()
     known = (*BUILTIN_INSTANCES, *settings.instances)
     if settings.default_instance not in known:
         problem = f"no instance is called {settings.default_instance!r}"
         raise root.error("default_instance", problem + suggestion(settings.default_instance, known))
+    for held in settings.identities.values():
+        for name in sorted((held.instances or frozenset()) - {*known}):
+            problem = f"no instance is called {name!r}" + suggestion(name, known)
+            raise identities.table(held.name).error("instance", problem)
     return settings
 
 
@@ -255,6 +289,14 @@ def _http(table: Table) -> HttpSettings:
     )
     table.finish()
     return http
+
+
+def _ambient(table: Table) -> AmbientSettings:
+    ambient = AmbientSettings(
+        github_hosts=table.hosts("github_hosts"), buildkite_hosts=table.hosts("buildkite_hosts")
+    )
+    table.finish()
+    return ambient
 
 
 def _sessions(table: Table) -> SessionSettings:
@@ -324,6 +366,7 @@ def restart_needed(before: Settings, after: Settings) -> list[str]:
         "socket": before.socket != after.socket,
         "cache_dir": before.cache_dir != after.cache_dir,
         "state_dir": before.state_dir != after.state_dir,
+        "persist": before.persist != after.persist,
         "http.proxy": before.http.proxy != after.http.proxy,
     }
     return [key for key, changed in changes.items() if changed]

@@ -18,8 +18,11 @@ from keylessd.toml_lines import line_of
 
 SHORTEST: Final = 0.001  # seconds
 LONGEST: Final = 3600.0  # seconds
+MAX_ID: Final = (1 << 32) - 2  # of users and groups; the last number means "none" to the kernel
 
 _HOST: Final = re.compile(r"[0-9a-z](?:[0-9a-z.-]{0,251}[0-9a-z])?")
+_RANGE: Final = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
+_NAME: Final = re.compile(r"[a-z_][a-z0-9_.-]{0,31}\$?")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -105,6 +108,44 @@ class Table:
             if not isinstance(host, str) or not _is_host(host):
                 raise self.error(key, f"{host!r} is not a host name (lower case, no port)")
         return frozenset(value)
+
+    def texts(self, key: str) -> tuple[str, ...] | None:
+        """Return a list of printable, non-empty strings, or None if the key is absent."""
+        value = self._take(key)
+        if value is None:
+            return None
+        if not isinstance(value, list):
+            raise self._type_error(key, "a list of strings", value)
+        for entry in value:
+            if not isinstance(entry, str) or not entry or not entry.isprintable():
+                raise self.error(key, "holds something that is not a printable string")
+        return tuple(value)
+
+    def ids(self, key: str) -> tuple[range | str, ...] | None:
+        """Return a list of users or groups: numbers, ranges such as ``"1000-1999"``, names.
+
+        A range holds both of its ends. Names are returned as they are: looking them up is for
+        whoever uses them.
+        """
+        value = self._take(key)
+        if value is None:
+            return None
+        if not isinstance(value, list):
+            raise self._type_error(key, "a list of numbers, ranges and names", value)
+        return tuple(self._id(key, entry) for entry in value)
+
+    def _id(self, key: str, entry: object) -> range | str:
+        if isinstance(entry, int) and not isinstance(entry, bool):
+            first = last = entry
+        elif isinstance(entry, str) and (bounds := _RANGE.fullmatch(entry)) is not None:
+            first, last = int(bounds[1]), int(bounds[2] or bounds[1])
+        elif isinstance(entry, str) and _NAME.fullmatch(entry) is not None:
+            return entry
+        else:
+            raise self.error(key, f"{entry!r} is not a number, a range or a name")
+        if not 0 <= first <= last <= MAX_ID:
+            raise self.error(key, f"{entry!r} is not a number or range from 0 to {MAX_ID}")
+        return range(first, last + 1)
 
     def integer(self, key: str, default: int, low: int, high: int) -> int:
         """Return a whole number from *low* to *high*."""

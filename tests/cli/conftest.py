@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from keyless.wire import Request
 
 
+# Variables that make the command look for an identity in its environment.
+CI_SYSTEMS = ("GITHUB_", "ACTIONS_", "GITLAB_", "BUILDKITE", "CIRCLE")
+
+
 class Done:
     """How a command ended and what it printed."""
 
@@ -42,7 +46,7 @@ class Done:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, and an environment in which nothing of ours is set."""
     for name in list(os.environ):
-        if name.startswith(("KEYLESS_", "SIGSTORE_", "XDG_")):
+        if name.startswith(("KEYLESS_", "SIGSTORE_", "XDG_", *CI_SYSTEMS)):
             monkeypatch.delenv(name)
     monkeypatch.setenv("KEYLESS_AUTOSTART", "0")
     monkeypatch.setenv("KEYLESS_SOCKET", str(tmp_path / "s"))

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from fakedaemon import FakeDaemon
+from keyless.cli._output import exit_code
+from keyless.errors import KeylessError
 
 Run = Callable[..., object]
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2ln-_A"
@@ -177,13 +179,14 @@ def test_the_token_of_the_environment(
     keyless: Run, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert token(keyless, daemon) is None
-    monkeypatch.setenv("SIGSTORE_IDENTITY_TOKEN", "second")
-    assert token(keyless, daemon) == b"second"
-    monkeypatch.setenv("SIGSTORE_ID_TOKEN", "  first\n")
-    assert token(keyless, daemon) == b"first"
+    first, second = "eyJ.e30.Zmlyc3Q", "eyJ.e30.c2Vjb25k"
+    monkeypatch.setenv("SIGSTORE_IDENTITY_TOKEN", second)
+    assert token(keyless, daemon) == second.encode()
+    monkeypatch.setenv("SIGSTORE_ID_TOKEN", f"  {first}\n")
+    assert token(keyless, daemon) == first.encode()
     assert token(keyless, daemon, "--identity-token", TOKEN) == TOKEN.encode()
     monkeypatch.setenv("SIGSTORE_ID_TOKEN", "  ")
-    assert token(keyless, daemon) == b"second"
+    assert token(keyless, daemon) == second.encode()
 
 
 def test_a_token_of_the_environment_that_is_none(
@@ -192,7 +195,7 @@ def test_a_token_of_the_environment_that_is_none(
     monkeypatch.setenv("SIGSTORE_ID_TOKEN", "\udcff")
     done = keyless("sign", *ARTIFACT)
     assert done.code == 4
-    assert "SIGSTORE_ID_TOKEN holds no token" in done.err
+    assert "SIGSTORE_ID_TOKEN holds something that is no identity token" in done.err
     assert daemon.requests == []
 
 
@@ -245,3 +248,92 @@ def test_standard_input_is_signed_once_read(keyless: Run, daemon: FakeDaemon, fo
         os.close(saved)
         os.close(source)
     assert daemon.requests[0].body["digest"]["value"] == digest(b"data")
+
+
+# --- what the environment has ------------------------------------------------------------------
+
+GITHUB = {
+    "GITHUB_ACTIONS": "true",
+    "ACTIONS_ID_TOKEN_REQUEST_URL": "https://run.actions.githubusercontent.com/x?api-version=2.0",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "request-token",
+}
+
+
+@pytest.fixture
+def in_github(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in GITHUB.items():
+        monkeypatch.setenv(name, value)
+
+
+def sent(keyless: Run, daemon: FakeDaemon, *words: str) -> tuple[object, object, set[str]]:
+    """Return the parts of a request that say whose identity is meant."""
+    done = keyless("sign", *words, *ARTIFACT)
+    assert (done.code, done.err) == (0, "")
+    request = daemon.requests[-1]
+    return request.body.get("ambient"), request.body.get("identity"), set(request.attachments)
+
+
+AMBIENT = {"kind": "github", "url": GITHUB["ACTIONS_ID_TOKEN_REQUEST_URL"]}
+
+
+@pytest.mark.usefixtures("in_github")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], (AMBIENT, None, {"ambient_token"})),
+        (["--identity-source", "github"], (AMBIENT, None, {"ambient_token"})),
+        (["--oidc-provider", "github-actions"], (AMBIENT, None, {"ambient_token"})),
+        (["--identity-token", TOKEN], (None, None, {"identity_token"})),
+        (["--identity-source", "none"], (None, None, set())),
+        (["--identity", "release"], (None, "release", set())),
+        (
+            ["--identity", "release", "--identity-source", "auto"],
+            (AMBIENT, "release", {"ambient_token"}),
+        ),
+        (["--identity", "me", "--identity-token", TOKEN], (None, "me", {"identity_token"})),
+    ],
+)
+def test_whose_identity_is_asked_for(
+    keyless: Run, daemon: FakeDaemon, words: list[str], expected: object
+) -> None:
+    assert sent(keyless, daemon, *words) == expected
+
+
+@pytest.mark.usefixtures("in_github")
+def test_a_variable_can_say_where_to_look(
+    keyless: Run, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEYLESS_IDENTITY_SOURCE", "none")
+    assert sent(keyless, daemon) == (None, None, set())
+    # The command line goes first.
+    assert sent(keyless, daemon, "--identity-source", "auto")[0] == AMBIENT
+
+
+def test_a_job_without_the_permission_is_told_so_and_nothing_is_asked(
+    keyless: Run, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    done = keyless("sign", "--json", *ARTIFACT)
+    assert done.code == 4
+    assert "permissions: id-token: write" in done.err
+    assert done.object["error"]["code"] == "identity_unavailable"
+    assert daemon.requests == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--identity-source", "gihub"],
+        ["--identity-source", "spiffe"],
+        ["--identity-source", "github", "--identity-token", TOKEN],
+    ],
+)
+def test_sources_that_are_none(keyless: Run, daemon: FakeDaemon, words: list[str]) -> None:
+    assert keyless("sign", *words, *ARTIFACT).code == 2
+    assert daemon.requests == []
+
+
+@pytest.mark.parametrize(("retryable", "code"), [(True, 5), (False, 4)])
+def test_a_source_that_failed_for_now_is_worth_another_try(retryable: bool, code: int) -> None:
+    error = KeylessError("identity_unavailable", "it failed", retryable=retryable)
+    assert exit_code(error) == code

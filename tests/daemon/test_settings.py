@@ -20,6 +20,7 @@ socket = "/run/x/sign.sock"
 cache_dir = "~/cache"
 state_dir = "state"
 ledger_failure = "open"
+persist = "secret-service"
 verify_with_expired_trust = true
 
 [limits]
@@ -77,6 +78,7 @@ def test_every_value_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert settings.http.proxy == "http://proxy.example:3128"
     assert settings.http.cleartext_hosts == {"sigstore.lab", "10.0.0.7", "fd00::7"}
     assert (settings.ledger_failure, settings.verify_with_expired_trust) == ("open", True)
+    assert settings.persist == "secret-service"
     target = settings.instances["public"].signing_config_target
     assert target == "signing_config_rekor_v2.v0.2.json"
     corp, lab = settings.instances["corp"], settings.instances["lab.1"]
@@ -140,6 +142,7 @@ TUF = 'tuf_url = "https://t"\ntuf_root = "r"\n'
             "instance.public.signing_config_target",
             "a string",
         ),
+        ('persist = "file"', 1, "persist", "'file' is not one of"),
         ('ledger_failure = "ajar"', 1, "ledger_failure", "'ajar' is not one of"),
         ("verify_with_expired_trust = 1", 1, "verify_with_expired_trust", "true or false"),
         ('[http]\ncleartext_hosts = "a"', 2, "http.cleartext_hosts", "a list of host names"),

@@ -10,8 +10,10 @@ from issuer_rig import EMAIL, ISSUER
 from keylessd.errors import IdentityError, LoginRequiredError
 from keylessd.identity.keep import KeptSession, SessionKey
 from keylessd.identity.moment import Moment
+from keylessd.identity.select import Selection
 from keylessd.identity.session import MIN_REMAINING, State
 from keylessd.identity.session_facts import Caps
+from keylessd.identity.source import IdentityRequest
 from keylessd.secret import Secret
 from sessions_rig import KEY, open_sessions
 
@@ -536,11 +538,22 @@ async def test_a_store_that_is_locked_at_first(autojump_clock):
         await rig.begin()
         rig.sessions._sessions.clear()
         rig.keeper.broken = True
-        await rig.sessions.load(1000)
+        selection = Selection(locks=_NoLocks(), sessions=rig.sessions)
+        with pytest.raises(LoginRequiredError, match="the keyring is locked") as found:
+            await selection.token(IdentityRequest(1000, "other", None))
+        assert found.value.hint is not None
+        assert "keyless login" in found.value.hint
         assert rig.sessions.find(1000) == []
+        assert rig.sessions.unread(1001) is None
         rig.keeper.broken = False
         await rig.sessions.load(1000)
         assert len(rig.sessions.find(1000)) == 1
+        assert rig.sessions.unread(1000) is None
+
+
+class _NoLocks:
+    def check(self, owner_uid: int) -> None:
+        """Nobody is locked."""
 
 
 # --- many -----------------------------------------------------------------------------------
@@ -548,9 +561,15 @@ async def test_a_store_that_is_locked_at_first(autojump_clock):
 
 async def test_too_many_sessions(autojump_clock):
     async with open_sessions() as rig:
+        rig.it.issuer.answers = [httpx.Response(200)] * 6
         for number in range(70):
-            await rig.begin(identity=f"user{number}@example.org")
+            await rig.begin(identity=f"user{number}@example.org", refresh=f"r-{number}")
             rig.it.clock.advance(1)
+        await trio.testing.wait_all_tasks_blocked()
+        # Those that went are not kept either, and are given back.
+        assert len(rig.keeper.kept) == 64
+        given_back = {form["token"] for form in rig.it.issuer.forms}
+        assert given_back == {f"r-{number}" for number in range(6)}
         found = {session.key.identity for session in rig.sessions.find(1000)}
         assert len(found) == 64
         assert "user69@example.org" in found

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
+import httpx
 import pytest
+import trio
 
 from keylessd.errors import TokenError
 from keylessd.identity.token import IdentityToken
-from keylessd.keys.rules import check_against, explain_refusal
+from keylessd.keys.rules import CaRules, check_against, explain_refusal
 from keylessd.secret import Secret
 from keylessd.services.fulcio import FulcioConfiguration, FulcioIssuer
+from keylessd.services.http import HttpClient, new_client
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ISSUER = FulcioIssuer("https://issuer.example", False, "sigstore", "email", "email", "")
@@ -110,3 +115,61 @@ def test_checks_before_the_ca_is_called(issuer, changes, code):
     with pytest.raises(TokenError) as caught:
         check_against(token, issuer, now=NOW)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("ahead", "said"),
+    [
+        (None, None),
+        (timedelta(0), None),
+        (timedelta(seconds=30), None),
+        (timedelta(seconds=400), "400 s ahead of"),
+        (timedelta(seconds=-400), "400 s behind"),
+    ],
+)
+def test_a_clock_that_is_off_is_told_of_a_token_that_seems_to_have_ended(ahead, said):
+    ended = replace(TOKEN, expires=NOW - timedelta(seconds=40))
+    with pytest.raises(TokenError) as caught:
+        check_against(ended, ISSUER, now=NOW, ahead=ahead)
+    assert caught.value.code == "token_expired"
+    assert "ended 40 s ago" in caught.value.message
+    assert ("clock" in caught.value.message) is (said is not None)
+    assert said is None or said in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_clock_that_is_off_is_no_matter_for_other_errors():
+    other = replace(TOKEN, audience=("other",))
+    with pytest.raises(TokenError) as caught:
+        check_against(other, ISSUER, now=NOW, ahead=timedelta(seconds=400))
+    assert caught.value.code == "token_audience"
+    assert "clock" not in caught.value.message
+    check_against(TOKEN, ISSUER, now=NOW, ahead=timedelta(seconds=400))
+
+
+async def test_how_far_the_clock_is_off_is_measured_when_the_ca_is_asked(autojump_clock):
+    class Clock:
+        def now(self):
+            return NOW + timedelta(seconds=trio.current_time())
+
+        def boottime(self):
+            return trio.current_time()
+
+    async def answer(request):
+        await trio.sleep(4)
+        date = format_datetime(NOW - timedelta(seconds=90), usegmt=True)
+        return httpx.Response(200, json={"issuers": []}, headers={"date": date})
+
+    async with (
+        new_client(transport=httpx.MockTransport(answer)) as client,
+        trio.open_nursery() as nursery,
+    ):
+        http = HttpClient(client, rng=random.Random(0), user_agent="test/1")
+        rules = CaRules(http, nursery, Clock())
+        assert rules.ahead("https://ca.example") is None
+        began = trio.current_time()
+        await rules.configuration("https://ca.example")
+        ahead = rules.ahead("https://ca.example")
+        assert ahead is not None
+        assert abs(ahead.total_seconds() - (90 + 2 + began)) < 0.01
+        nursery.cancel_scope.cancel()

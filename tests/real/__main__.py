@@ -107,9 +107,11 @@ def _status() -> int:
     for module in versions.GO:
         mark = "built" if module.place.is_dir() else "missing"
         print(f"{module.name:12} {module.version:40} {mark}")
-    print(f"{'sigstore-js':53} {'installed' if versions.node_modules().is_dir() else 'missing'}")
-    absent = [name for name in versions.MARIADB if versions.system_program(name) is None]
-    print(f"{'MariaDB':53} {'missing' if absent else 'installed'}")
+    for folder, name in versions.NPM.items():
+        print(f"{name:53} {'installed' if versions.node_modules(folder).is_dir() else 'missing'}")
+    absent = versions.missing_debian()
+    for package in versions.DEBIAN:
+        print(f"{package:53} {'missing' if package in absent else 'installed'}")
     pid = _running()
     print("up, process " + str(pid) if pid else "not up")
     return 0 if pid else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,26 +31,32 @@ def _is_asked_for(config: pytest.Config) -> bool:
     return any(one == here or here in one.parents for one in named)
 
 
-def _obstacle(config: pytest.Config) -> str:
+def _obstacle(config: pytest.Config, missing: list[str]) -> str:
     if not _is_asked_for(config):
         return f"the real services and clients take minutes; run: {HOW} && pytest -m real"
-    missing = versions.missing()
     if missing:
-        return f"the real services are not installed ({', '.join(missing)}); run: {HOW}"
+        return f"not installed: {', '.join(missing)}; run: {HOW}"
     if "PYTEST_XDIST_WORKER" in os.environ:
         return "the real services are one stack for one process; run: pytest -m real, without -n"
     return ""
 
 
+def _need(config: pytest.Config, missing: list[str]) -> None:
+    """Skip where nobody chose these tests or something is missing, but fail in CI."""
+    text = _obstacle(config, missing)
+    if not text:
+        return
+    if os.environ.get("CI") and "real" in config.option.markexpr:
+        pytest.fail(text, pytrace=False)
+    if text not in _absent:
+        _absent.append(text)
+    pytest.skip(text)
+
+
 @pytest.fixture(scope="session")
 def stack(pytestconfig: pytest.Config) -> Iterator[object]:
-    """The services, up. Skips where nobody chose them or something is missing, but not in CI."""
-    text = _obstacle(pytestconfig)
-    if text:
-        if os.environ.get("CI") and "real" in pytestconfig.option.markexpr:
-            pytest.fail(text, pytrace=False)
-        _absent[:] = [text]
-        pytest.skip(text)
+    """The services of Sigstore, up."""
+    _need(pytestconfig, versions.missing())
     from tests.real.stack import Stack
 
     one = Stack()
@@ -58,6 +65,57 @@ def stack(pytestconfig: pytest.Config) -> Iterator[object]:
         yield one
     finally:
         one.down()
+
+
+@pytest.fixture(scope="session")
+def oidc_provider(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[object]:
+    """A certified OpenID provider, up."""
+    _need(pytestconfig, versions.missing_npm("js-oidc"))
+    from tests.real.oidc import OidcProvider
+
+    one = OidcProvider(tmp_path_factory.mktemp("oidc"))
+    try:
+        one.start()
+        yield one
+    finally:
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def chromium_is_there(pytestconfig: pytest.Config) -> None:
+    """A browser can be started."""
+    _need(pytestconfig, versions.missing_debian("chromium", "chromium-driver"))
+
+
+@pytest.fixture
+def desktop(pytestconfig: pytest.Config) -> Iterator[object]:
+    """A D-Bus session of its own, with a keyring to log in to."""
+    _need(pytestconfig, versions.missing_debian("dbus", "gnome-keyring"))
+    from tests.real.keyring import Desktop
+
+    # Paths of sockets must be short.
+    with tempfile.TemporaryDirectory(prefix="keyless-desktop-") as folder:
+        one = Desktop(Path(folder))
+        try:
+            one.start()
+            yield one
+        finally:
+            one.close()
+
+
+@pytest.fixture(scope="session")
+def spire(stack) -> Iterator[object]:
+    """A SPIRE server and agent; the stack's Fulcio knows their issuer."""
+    from tests.real.spire import Spire
+
+    one = Spire(stack)
+    try:
+        one.start()
+        yield one
+    finally:
+        one.close()
 
 
 @pytest.fixture(scope="session")

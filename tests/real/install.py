@@ -1,7 +1,7 @@
 """Builds and installs what the real tests need, with the ordinary clients of the registries.
 
-Go programs go to the cache folder and are built once per version. MariaDB comes from Debian, the
-JavaScript judge from npm. Nothing is downloaded in any other way.
+Go programs go to the cache folder and are built once per version. MariaDB, the browser and the
+keyring come from Debian, what runs under Node from npm. Nothing is downloaded in any other way.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from pathlib import Path
 from tests.real import versions
 from tests.real.versions import GoModule
 
-# Each program is a static binary, so that the cache folder works on its own.
+# A program is a static binary where it can be, so that the cache folder works on its own.
 BUILD_ENVIRONMENT = {
-    "CGO_ENABLED": "0",
     "GOTOOLCHAIN": "local",
     "GOFLAGS": "-mod=readonly -buildvcs=false",
     "GOWORK": "off",
@@ -41,16 +40,19 @@ def install(*, jobs: int | None = None) -> None:
     Raises:
         InstallError: Something could not be built, or needs somebody with more rights.
     """
-    _install_mariadb()
+    _install_debian()
     for module in versions.GO:
         _install_go(module, jobs)
-    _install_js()
+    for folder, name in versions.NPM.items():
+        _install_npm(folder, name)
 
 
 def _install_go(module: GoModule, jobs: int | None) -> None:
     if module.place.is_dir():
         return
     _check_go()
+    if module.cgo and shutil.which("gcc") is None:
+        raise InstallError(f"{module.name} needs a C compiler; have root run: apt-get install gcc")
     module.place.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=module.place.parent, prefix=".building-") as temporary:
@@ -80,7 +82,7 @@ def _go(module: GoModule, *words: str) -> str:
     done = subprocess.run(
         ["go", *words],
         cwd=module.folder,
-        env={**os.environ, **BUILD_ENVIRONMENT},
+        env={**os.environ, **BUILD_ENVIRONMENT, "CGO_ENABLED": str(int(module.cgo))},
         capture_output=True,
         text=True,
     )
@@ -89,25 +91,29 @@ def _go(module: GoModule, *words: str) -> str:
     return done.stdout
 
 
-def _install_mariadb() -> None:
-    if all(map(versions.system_program, versions.MARIADB)):
+def _install_debian() -> None:
+    packages = versions.missing_debian()
+    if not packages:
         return
-    packages = "mariadb-server"
+    names = " ".join(packages)
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise InstallError(f"MariaDB is missing; have root run: apt-get install {packages}")
+        raise InstallError(f"missing: {names}; have root run: apt-get install {names}")
     began = time.monotonic()
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", packages]):
+    for words in (
+        ["update", "-qq"],
+        ["install", "-qq", "-y", "--no-install-recommends", *packages],
+    ):
         done = subprocess.run(
             ["apt-get", *words], env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr
         )
         if done.returncode != 0:
             raise InstallError(f"apt-get {words[0]} failed")
-    _say(f"{packages}: installed in {time.monotonic() - began:.0f} s")
+    _say(f"{names}: installed in {time.monotonic() - began:.0f} s")
 
 
-def _install_js() -> None:
-    target = versions.node_modules()
+def _install_npm(source: str, name: str) -> None:
+    target = versions.node_modules(source)
     if target.is_dir():
         return
     if shutil.which("npm") is None:
@@ -115,10 +121,10 @@ def _install_js() -> None:
     began = time.monotonic()
     target.parent.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent.parent, prefix=".installing-") as temporary:
-        folder = Path(temporary) / "js"
+        folder = Path(temporary) / source
         folder.mkdir()
-        for name in ("package.json", "package-lock.json"):
-            shutil.copyfile(versions.HERE / "js" / name, folder / name)
+        for file in ("package.json", "package-lock.json"):
+            shutil.copyfile(versions.HERE / source / file, folder / file)
         done = subprocess.run(
             ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
             cwd=folder,
@@ -128,7 +134,7 @@ def _install_js() -> None:
         if done.returncode != 0:
             raise InstallError(f"npm ci failed:\n{done.stderr[-2000:]}")
         folder.rename(target.parent)
-    _say(f"sigstore-js: installed in {time.monotonic() - began:.0f} s")
+    _say(f"{name}: installed in {time.monotonic() - began:.0f} s")
 
 
 def _say(text: str) -> None:

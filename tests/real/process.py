@@ -154,6 +154,19 @@ def accepts(port: int) -> Callable[[], bool]:
     return check
 
 
+def accepts_unix(path: Path) -> Callable[[], bool]:
+    """Return a check whether somebody listens at a Unix socket."""
+
+    def check() -> bool:
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            probe.connect(str(path))
+            return True
+        return False
+
+    return check
+
+
 def plain_environ(home: Path) -> dict[str, str]:
     """Return an environment without any of the settings of the person who runs the tests."""
     return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"}

@@ -32,6 +32,8 @@ EMAIL = "builder@keyless.test"
 PASSWORD = "password"
 # bcrypt of the above, cost 10: the least that Dex takes.
 PASSWORD_HASH = "$2b$10$abcdefghijklmnopqrstuu5Lo0g67CiD3M4RpN1BmBb4Crp5w7dbK"
+SPIRE_DOMAIN = "spire.keyless.test"
+SPIRE_PATH = "/spire"  # of its issuer, below that of our own
 DATABASE_PASSWORD = "database-of-the-tests"
 ID_TOKEN_LIFE = "5m"
 
@@ -89,9 +91,18 @@ class Maker:
             PYTHONPATH=os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])]),
         )
 
-    def dex(self, port: int) -> Program:
-        """Return Dex: memory storage, a password connector and mock ones."""
-        issuer = f"http://{HOST}:{port}/dex"
+    def dex(self, port: int, *, name: str = "dex", reuse: str = "3s") -> Program:
+        """Return Dex: memory storage, a connector with a password and one without.
+
+        Its issuer has no path: with one, Dex does not take its own address for devices from a
+        client that has no redirect URIs listed.
+
+        Args:
+            port: Where it listens.
+            name: Of the program and its files.
+            reuse: How long a refresh token is good after its use; for so long none is rotated.
+        """
+        issuer = f"http://{HOST}:{port}"
         config = {
             "issuer": issuer,
             "storage": {"type": "memory"},
@@ -99,7 +110,7 @@ class Maker:
             "logger": {"level": "error"},
             "expiry": {
                 "idTokens": ID_TOKEN_LIFE,
-                "refreshTokens": {"reuseInterval": "3s"},
+                "refreshTokens": {"reuseInterval": reuse},
             },
             "oauth2": {
                 "skipApprovalScreen": True,
@@ -120,10 +131,10 @@ class Maker:
             # Public and without redirectURIs: any port of localhost, out of band, and device.
             "staticClients": [{"id": "sigstore", "name": "sigstore", "public": True}],
         }
-        path = self.directory / "dex.json"
+        path = self.directory / f"{name}.json"
         path.write_text(json.dumps(config))
         ready = answers(f"{issuer}/.well-known/openid-configuration")
-        return self._program("dex", [program("dex"), "serve", path], ready)
+        return self._program(name, [program("dex"), "serve", path], ready)
 
     def ct(self, port: int) -> Program:
         """Return TesseraCT, the certificate transparency log."""
@@ -256,6 +267,7 @@ def _fulcio_config(dex: str, issuer: str) -> Mapping[str, object]:
         # Fulcio wants a domain of the issuer's own host for these.
         entry(at["uri"], "uri", SubjectDomain=issuer),
         entry(at["spiffe"], "spiffe", SPIFFETrustDomain=workloads.DOMAIN),
+        entry(issuer + SPIRE_PATH, "spiffe", SPIFFETrustDomain=SPIRE_DOMAIN),
         entry(at["username"], "username", SubjectDomain=HOST),
         entry(at["kubernetes"], "kubernetes"),
         entry(at["github"], "ci-provider", CIProvider="github-workflow"),

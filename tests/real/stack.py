@@ -235,7 +235,7 @@ def _urls(port: Mapping[str, int]) -> Urls:
         fulcio=at("fulcio"),
         ct=at("ct"),
         issuer=at("issuer"),
-        dex=at("dex") + "/dex",
+        dex=at("dex"),
         rekor1=at("rekor1"),
         rekor2_a=at("rekor2-a"),
         rekor2_b=at("rekor2-b"),

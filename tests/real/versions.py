@@ -1,6 +1,6 @@
 """The programs the real tests start, each with its module and version. Builds and runs nothing.
 
-The versions themselves stand in ``go/NAME/go.mod`` and ``js/package.json``; what is built from
+The versions themselves stand in ``go/NAME/go.mod`` and ``NAME/package.json``; what is built from
 them is kept under a name that is a hash of these files, so that a change of a version is a change
 of the place.
 """
@@ -17,8 +17,16 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 GO_MINIMUM = (1, 26)
-# Not in modules or lock files: what Debian installs, and where it puts it.
-MARIADB = ("mariadbd", "mariadb-install-db")
+# Not in modules or lock files: what Debian installs, by package, and where it puts it.
+DEBIAN = {
+    "mariadb-server": ("mariadbd", "mariadb-install-db"),
+    "dbus": ("dbus-daemon",),
+    "gnome-keyring": ("gnome-keyring-daemon",),
+    "chromium": ("chromium",),
+    "chromium-driver": ("chromedriver",),
+}
+# Folders with a package.json and its lock file -> what they install.
+NPM = {"js": "sigstore-js", "js-oidc": "oidc-provider"}
 _PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin")
 
 
@@ -31,12 +39,14 @@ class GoModule:
         module: The published module.
         programs: Binary -> package below the module, ``""`` for its root.
         files: Further files of the module that are needed at run time, by base name.
+        cgo: Whether a part of it is C. It then needs a C compiler, and the C library to run.
     """
 
     name: str
     module: str
     programs: dict[str, str]
     files: tuple[str, ...] = ()
+    cgo: bool = False
 
     @property
     def folder(self) -> Path:
@@ -89,6 +99,12 @@ GO = (
         {"timestamp-server": "/cmd/timestamp-server"},
     ),
     GoModule("dex", "github.com/dexidp/dex", {"dex": "/cmd/dex"}),
+    GoModule(
+        "spire",
+        "github.com/spiffe/spire",
+        {"spire-server": "/cmd/spire-server", "spire-agent": "/cmd/spire-agent"},
+        cgo=True,
+    ),
     GoModule("cosign", "github.com/sigstore/cosign/v3", {"cosign": "/cmd/cosign"}),
     GoModule("cosign2", "github.com/sigstore/cosign/v2", {"cosign2": "/cmd/cosign"}),
     GoModule(
@@ -127,22 +143,41 @@ def system_program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=os.pathsep.join(_PLACES))
 
 
-def node_modules() -> Path:
-    """Return the folder of the npm packages, installed or not."""
+def node_modules(folder: str = "js") -> Path:
+    """Return the folder of the npm packages of one of NPM's folders, installed or not."""
     key = hashlib.sha256()
     for name in ("package.json", "package-lock.json"):
-        key.update((HERE / "js" / name).read_bytes())
-    return cache() / f"js-{key.hexdigest()[:12]}" / "node_modules"
+        key.update((HERE / folder / name).read_bytes())
+    return cache() / f"{folder}-{key.hexdigest()[:12]}" / "node_modules"
 
 
 def missing() -> list[str]:
-    """Return the names of what the stack and its judges need and is not there."""
-    found = [
-        name for module in GO for name in module.programs if not (module.place / name).is_file()
+    """Return the names of what any of these tests needs and is not there."""
+    python = [] if importlib.util.find_spec("sigstore") else ["sigstore-python"]
+    return [*missing_go(), *missing_debian(), *missing_npm(), *python]
+
+
+def missing_go(*modules: str) -> list[str]:
+    """Return the Go programs that are not built, of these folders or of all."""
+    return [
+        name
+        for module in GO
+        if not modules or module.name in modules
+        for name in module.programs
+        if not (module.place / name).is_file()
     ]
-    found += [name for name in MARIADB if system_program(name) is None]
-    if importlib.util.find_spec("sigstore") is None:
-        found.append("sigstore-python")
-    if not node_modules().is_dir() or shutil.which("node") is None:
-        found.append("sigstore-js")
-    return found
+
+
+def missing_debian(*packages: str) -> list[str]:
+    """Return the Debian packages of which a program is not there, of these or of all."""
+    return [
+        package for package in packages or DEBIAN if not all(map(system_program, DEBIAN[package]))
+    ]
+
+
+def missing_npm(*folders: str) -> list[str]:
+    """Return what npm has not installed, of these folders or of all."""
+    has_node = shutil.which("node") is not None
+    return [
+        NPM[folder] for folder in folders or NPM if not (has_node and node_modules(folder).is_dir())
+    ]

@@ -2,13 +2,15 @@
 
 ``python -m tests.real.web DIRECTORY ISSUER_PORT FILES_PORT``. The issuers are the sandbox's: one
 to log in at and one per kind of workload, keys and all below ``DIRECTORY/issuer``, so that
-whoever reads that folder can mint their tokens. Files come from ``DIRECTORY/www`` as they are.
+whoever reads that folder can mint their tokens. SPIRE's issuer is two files there. Other files
+come from ``DIRECTORY/www`` as they are.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import trio
@@ -16,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from tests.real.services import SPIRE_PATH
 
 from keylessd.clock import SystemClock
 from keylessd.sandbox.identities import Identities
@@ -34,7 +37,8 @@ class Issuers:
 
     def __init__(self, directory: Path, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self.vault = DirectoryVault(directory / "issuer")
+        self._directory = directory / "issuer"
+        self.vault = DirectoryVault(self._directory)
         clock = SystemClock()
         self.known = Identities(self.url, vault=self.vault, clock=clock)
         self.unknown = OidcIssuer(
@@ -48,7 +52,25 @@ class Issuers:
     def app(self) -> Starlette:
         """Return the application that publishes their keys."""
         flows = LoginFlows(self.known.login, vault=self.vault, clock=SystemClock())
-        return make_app(flows, [*self.known.workloads.values(), self.unknown])
+        app = make_app(flows, [*self.known.workloads.values(), self.unknown])
+        for path, name in (
+            (f"{SPIRE_PATH}/.well-known/openid-configuration", "discovery"),
+            (f"{SPIRE_PATH}/keys", "keys"),
+        ):
+            app.router.routes.append(Route(path, self._published(name)))
+        return app
+
+    def _published(self, name: str) -> Callable[[Request], Awaitable[Response]]:
+        """Return what answers with a file that somebody else writes: SPIRE, once it is up."""
+        path = self._directory / SPIRE_PATH.strip("/") / name
+
+        async def answer(request: Request) -> Response:
+            del request
+            if not path.is_file():
+                return PlainTextResponse("not published yet", status_code=404)
+            return FileResponse(path, media_type="application/json")
+
+        return answer
 
 
 def files_app(directory: Path) -> Starlette:

@@ -283,6 +283,15 @@ async def test_federated_issuer_is_certified_in_place_of_the_tokens():
             "github",
             "https://github.com/example/project/.github/workflows/release.yml@refs/heads/main",
         ),
+        ("gitlab", "https://gitlab.com/example/project//.gitlab-ci.yml@refs/heads/main"),
+        ("buildkite", "https://buildkite.com/example/project"),
+        (
+            "circleci",
+            (
+                "https://circleci.com/api/v2/projects/b7d0a7a4-6a6e-4e5f-8f55-0c9d1f1c2b22"
+                "/pipeline-definitions/7c0f3b1e-1a2b-4c3d-8e4f-5a6b7c8d9e44"
+            ),
+        ),
     ],
 )
 async def test_issuers_with_uris(issuer, san):
@@ -291,6 +300,25 @@ async def test_issuers_with_uris(issuer, san):
     assert san_of(leaf) == x509.UniformResourceIdentifier(san)
     url = fulcio.identities.issuer(issuer).url
     assert extension(leaf, 1) == url.encode()
+
+
+@pytest.mark.parametrize(
+    ("issuer", "arc", "text"),
+    [
+        ("gitlab", 14, "refs/heads/main"),
+        ("gitlab", 21, "https://gitlab.com/example/project/-/jobs/3003"),
+        (
+            "buildkite",
+            21,
+            "https://buildkite.com/example/project/builds/7#0190046e-e199-453b-a302-a21a4d649d31",
+        ),
+        ("circleci", 12, "github.com/example/project"),
+    ],
+)
+async def test_extensions_of_other_ci_systems(issuer, arc, text):
+    fulcio = Fulcio()
+    leaf = await fulcio.certify(fulcio.identities.token(issuer=issuer))
+    assert extension(leaf, arc).endswith(text.encode())
 
 
 async def test_username_issuer():
@@ -535,6 +563,7 @@ def test_rule_from_a_file():
         {"issuer": "https://a", "type": "x"},
         {"issuer": "https://a", "more": 1},
         {"issuer": "https://a", "jwks": []},
+        {"issuer": "https://a", "type": "ci-provider", "ci_provider": "x"},
     ],
     ids=str,
 )

@@ -167,6 +167,10 @@ class FakeHouse:
         self.asked.append(owner)
         return [SESSION]
 
+    def held(self, owner: Owner) -> list[WhoAmI]:
+        assert owner.groups == {UID}
+        return []
+
     def session(self, status: object) -> WhoAmI:
         self.asked.append(status)
         return SESSION
@@ -288,6 +292,26 @@ async def test_status(autojump_clock: object) -> None:
         assert body["sessions"] == [SESSION_ROW]
         assert body["locked"] is True
         assert it.house.asked == [Owner(UID)] * 3
+
+
+async def test_what_the_daemon_holds_stands_beside_the_sessions(autojump_clock: object) -> None:
+    async with lab() as it:
+        one = WhoAmI(
+            "", "", "google-metadata", "", state="degraded", reason="no answer", name="machine"
+        )
+        it.house.held = lambda owner: [one]  # type: ignore[method-assign]
+        status = (await it.peer.ask("status")).body
+        assert status["sessions"] == [
+            SESSION_ROW,
+            {
+                "identity": "",
+                "issuer": "",
+                "source": "google-metadata",
+                "state": "degraded",
+                "reason": "no answer",
+                "name": "machine",
+            },
+        ]
 
 
 async def test_the_largest_status_fits(autojump_clock: object) -> None:
@@ -499,10 +523,11 @@ async def test_unknown_file_and_the_second_try(autojump_clock: object) -> None:
 
 
 async def test_whoami(autojump_clock: object) -> None:
+    grant = {"kind": "github", "url": "https://x", "job": "7", "audience": "corp"}
     async with lab() as it:
         reply = await it.peer.ask(
             "whoami",
-            {"identity": "me", "ambient": {"kind": "github", "url": "https://x", "job": "7"}},
+            {"identity": "me", "ambient": grant},
             {"identity_token": b"t", "ambient_token": b" s\n"},
         )
 
@@ -510,7 +535,9 @@ async def test_whoami(autojump_clock: object) -> None:
         (asked,) = it.house.asked
         assert asked.token.reveal() == "t"
         assert asked.identity == "me"
-        assert asked.ambient == AmbientGrant("github", Secret("s"), url="https://x", job="7")
+        assert asked.ambient == AmbientGrant(
+            "github", Secret("s"), url="https://x", job="7", audience="corp"
+        )
 
 
 @pytest.mark.parametrize("secret", [b"", b" ", b"a b\x00", b"\xff\xfe", b"x" * 70_000, b"a\nb"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import trio
 
-from keylessd.errors import ShuttingDownError
-from keylessd.server.rooms import TrustInForce
+from keylessd.errors import InvalidInputError, ShuttingDownError
+from keylessd.server.rooms import HouseRooms, TrustInForce
+from keylessd.settings import Settings, parse_settings
 from keylessd.trust.where import Where
 
 
@@ -95,3 +98,73 @@ async def test_two_replacements_at_once_leave_the_last(autojump_clock: object) -
         assert [one.runs - one.over.is_set() for one in trusts] == [0, 0, 1]
         assert await trust.material(Where()) == "c"
         nursery.cancel_scope.cancel()
+
+
+class Recorder:
+    """Takes note of what is put in force; refuses on demand."""
+
+    def __init__(self) -> None:
+        self.applied: list[object] = []
+        self.problem: InvalidInputError | None = None
+
+    def apply(self, value: object) -> None:
+        if self.problem is not None:
+            raise self.problem
+        self.applied.append(value)
+
+    replace = allow_cleartext = resize = apply
+
+
+def rooms_of(made: list[object]) -> tuple[HouseRooms, Recorder, Recorder, Recorder]:
+    trust, ambient, held, rest = Recorder(), Recorder(), Recorder(), Recorder()
+    house = SimpleNamespace(ledger=SimpleNamespace(), sessions=SimpleNamespace())
+
+    def make_trust(settings: Settings) -> object:
+        made.append(settings)
+        return settings
+
+    rooms = HouseRooms(
+        house,  # type: ignore[arg-type]
+        http=rest,  # type: ignore[arg-type]
+        trust=trust,  # type: ignore[arg-type]
+        make_trust=make_trust,  # type: ignore[arg-type]
+        ambient=ambient,  # type: ignore[arg-type]
+        held=held,  # type: ignore[arg-type]
+        files=rest,  # type: ignore[arg-type]
+        settings=Settings(),
+    )
+    return rooms, trust, ambient, held
+
+
+OTHER = """
+default_instance = "staging"
+[ambient]
+github_hosts = ["ghes.example"]
+[identity.pod]
+kind = "file"
+path = "/token"
+"""
+
+
+def test_a_reload_puts_all_of_it_in_force() -> None:
+    made: list[object] = []
+    rooms, trust, ambient, held = rooms_of(made)
+    settings = parse_settings(OTHER)
+    rooms.apply(settings)
+    assert trust.applied == made == [settings]
+    assert ambient.applied == [settings.ambient]
+    assert held.applied == [settings.identities]
+    rooms.apply(settings)
+    assert trust.applied == [settings]  # what did not change goes on
+
+
+def test_a_reload_that_names_an_unknown_user_changes_nothing() -> None:
+    made: list[object] = []
+    rooms, trust, ambient, held = rooms_of(made)
+    held.problem = InvalidInputError("nobody is called so")
+    with pytest.raises(InvalidInputError):
+        rooms.apply(parse_settings(OTHER))
+    assert trust.applied == ambient.applied == []
+    held.problem = None
+    rooms.apply(parse_settings(OTHER))
+    assert len(trust.applied) == 1

@@ -25,7 +25,14 @@ from keylessd.services.http import (
     refusal,
     retry_after,
 )
-from keylessd.services.urls import check_url, is_loopback, printable, shown_url, upstream_message
+from keylessd.services.urls import (
+    check_url,
+    is_link_local,
+    is_loopback,
+    printable,
+    shown_url,
+    upstream_message,
+)
 
 URL = "https://user:secret@fulcio.example/api/v2/signingCert?token=abc#part"
 SHOWN = "https://fulcio.example/api/v2/signingCert"
@@ -240,6 +247,35 @@ async def test_clear_text_hosts_can_be_changed(autojump_clock):
         client.check("http://fulcio.lan/x")
 
 
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("169.254.169.254", True),
+        ("fe80::1", True),
+        ("fe80::1%eth0", True),
+        ("::ffff:169.254.169.254", True),
+        ("169.253.1.1", False),
+        ("127.0.0.1", False),
+        ("fd00::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("link-local.example", False),
+        ("", False),
+    ],
+)
+def test_link_local_addresses(host, expected):
+    assert is_link_local(host) is expected
+
+
+@pytest.mark.parametrize(
+    "url", ["https://169.254.169.254/", "https://[fe80::1]/", "https://[::ffff:169.254.0.1]/x"]
+)
+def test_link_local_addresses_are_not_asked_unless_they_are_named(url):
+    with pytest.raises(InvalidInputError, match="on the link"):
+        check_url(url)
+    host = httpx.URL(url).host
+    assert check_url(url, cleartext_hosts=frozenset({host})).url.host == host
+
+
 async def test_known_urls_are_bounded(autojump_clock):
     client = client_of(Upstream(ok()))
     for number in range(3000):
@@ -258,7 +294,7 @@ async def test_unopened_connection_is_tried_again_for_a_post(autojump_clock):
 
 async def test_broken_post_is_not_repeated(autojump_clock):
     upstream = Upstream(httpx.ReadError("reset"), ok())
-    with pytest.raises(ServiceUnavailableError, match="ReadError"):
+    with pytest.raises(ServiceUnavailableError, match="cannot be reached: reset"):
         await send(upstream, "POST", attempts=3)
     assert len(upstream.requests) == 1
 

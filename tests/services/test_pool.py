@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from keylessd.services.exchange import Asked, UnwantedBodyError
-from keylessd.services.pool import PooledTransport
+from keylessd.services.pool import ON_LINK, PooledTransport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -268,7 +268,7 @@ async def test_nobody_listens(autojump_clock):
         port = unused.getsockname()[1]
         async with httpx.AsyncClient(transport=transport()) as client:
             for _ in range(10):
-                with pytest.raises(httpx.ConnectError, match="refused"):
+                with pytest.raises(httpx.ConnectError, match=r"^Connection refused$"):
                     await client.get(f"http://127.0.0.1:{port}/")
 
 
@@ -464,4 +464,26 @@ async def test_server_that_reads_nothing_is_given_up(autojump_clock):
         asked = Asked(b"POST", b"/", [(b"Host", b"localhost")], b"x" * (16 << 20))
         with pytest.raises(httpx.WriteTimeout):
             await pool.ask(origin, asked, max_body=100, limits=LIMITS)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_name_that_leads_where_no_service_is_gets_nothing_sent():
+    server = Server(answer(OK))
+    async with trio.open_nursery() as nursery:
+        port = await server.start(nursery)
+        url = f"http://127.0.0.1:{port}/"
+        origin = ("http", "127.0.0.1", port)
+        plain = Asked(b"GET", b"/", [(b"Host", b"localhost")], b"")
+        async with transport(refuses=lambda address: address == "127.0.0.1") as pool:
+            with pytest.raises(httpx.ConnectError, match="where no service is"):
+                await pool.handle_async_request(httpx.Request("GET", url))
+            with pytest.raises(httpx.ConnectError, match="where no service is"):
+                await pool.ask(origin, plain, max_body=100, limits=LIMITS)
+            assert server.requests == 0
+            # Unless it is meant.
+            asked = httpx.Request("GET", url, extensions={ON_LINK: True})
+            response = await pool.handle_async_request(asked)
+            assert await response.aread() == b"hello"
+            reply = await pool.ask(origin, plain, max_body=100, limits=LIMITS, on_link=True)
+            assert reply.body == b"hello"
         nursery.cancel_scope.cancel()

@@ -107,7 +107,7 @@ class Standing:
             timeout=3 * PATIENCE,
             check=False,
         )
-        self._note_daemon()
+        self.note_daemon()
         return done
 
     def start(
@@ -131,7 +131,7 @@ class Standing:
         for process in processes:
             out, err = process.communicate(timeout=3 * PATIENCE)
             done.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
-        self._note_daemon()
+        self.note_daemon()
         return done
 
     def verify(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -245,7 +245,7 @@ class Standing:
         while time.monotonic() < end:
             with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
                 probe.connect(str(self.socket))
-                pid = self._note_daemon()
+                pid = self.note_daemon()
                 if pid is not None:
                     return pid
             time.sleep(LOOK)
@@ -253,7 +253,7 @@ class Standing:
 
     def kill_daemon(self, number: int = signal.SIGKILL) -> None:
         """End the daemon, if there is one; it is gone when this returns."""
-        self._note_daemon()
+        self.note_daemon()
         for pid in self._daemons:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -263,7 +263,8 @@ class Standing:
             time.sleep(LOOK)
         self._daemons.clear()
 
-    def _note_daemon(self) -> int | None:
+    def note_daemon(self) -> int | None:
+        """Remember the daemon that runs, so that close() ends it; return its process."""
         pid = self.daemon_pid()
         if pid is not None:
             self._daemons.add(pid)

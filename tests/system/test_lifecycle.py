@@ -274,6 +274,23 @@ def test_bad_settings_are_told_with_their_line(tmp_path: Path, daemons) -> None:
     assert daemon.wait() == 4
 
 
+def test_a_system_daemon_keeps_no_logins(tmp_path: Path, daemons) -> None:
+    (tmp_path / "config.toml").write_text('persist = "secret-service"\n')
+    daemon = daemons("--system")
+
+    assert "persist: a system daemon keeps no sessions" in daemon.ready()
+    assert daemon.wait() == 4
+
+
+def test_a_keyring_that_cannot_be_had_ends_nothing(tmp_path: Path, daemons) -> None:
+    (tmp_path / "config.toml").write_text('persist = "secret-service"\n')
+    daemon = daemons()
+
+    assert daemon.ready().startswith("READY ")
+    assert isinstance(daemon.ask("whoami"), Reply)
+    assert "D-Bus" in str(daemon.wait_for_event("sessions.not_loaded")["problem"])
+
+
 def test_a_file_that_settings_name_and_is_not_there_is_a_mistake_in_them(
     tmp_path: Path, daemons
 ) -> None:

@@ -80,7 +80,7 @@ GOOD = {
     "whoami": ("whoami", {"where": {}}, {"identity_token": 1}),
     "whoami of a job": (
         "whoami",
-        {"ambient": {"kind": "github", "url": "https://x"}, "identity": "build"},
+        {"ambient": {"kind": "github", "url": "https://x", "audience": "a"}, "identity": "b"},
         {"ambient_token": 9},
     ),
     "sign as somebody": ("sign", {"digest": SHA, "identity": "a@example.com"}, {}),

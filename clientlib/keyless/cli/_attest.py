@@ -31,8 +31,6 @@ OPTIONS = (
     Option("--predicate", "FILE", "the predicate, JSON"),
     Option("--type --predicate-type", "TYPE", "predicate type: a URI or one of the short names"),
     Option("--bundle -b", "OUT", "where the bundle goes (default: FILE.sigstore.json)"),
-    Option("--identity-token", "TOKEN", "OIDC token to sign as: the token, a file, or -"),
-    IDENTITY,
     Option("--reuse", "window|never", "one certificate for many signatures, or one for each"),
     Option("--idempotency-key", "KEY", "the same key and input give the same bundle again"),
     Option("--yes -y", "", hidden=True),
@@ -70,7 +68,11 @@ def predicate_type_of(text: str) -> str:
 def run(command: str, argv: "list[str]") -> int:
     """Sign the statement that the command line describes; return the exit code."""
     options = read_options(
-        command, argv, "[FILE ...]", ABOUT, (("attesting", OPTIONS), ("where", WHERE))
+        command,
+        argv,
+        "[FILE ...]",
+        ABOUT,
+        (("attesting", OPTIONS), ("identity", IDENTITY), ("where", WHERE)),
     )
     if options is None:
         return OK
@@ -80,7 +82,7 @@ def run(command: str, argv: "list[str]") -> int:
         result = client.attest(
             **content,
             where=where_of(options, os.environ),
-            **whose_of(options, os.environ),
+            **whose_of(options, os.environ).arguments(),
             reuse=reuse_of(options),
             idempotency_key=options.text("idempotency_key"),
         )

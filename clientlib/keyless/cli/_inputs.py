@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from keyless._identities import Ambient
     from keyless.values import Where
 
 MAX_TOKEN = 65_536  # bytes; the daemon's own bound on a token
@@ -29,7 +30,15 @@ WHERE = (
     Option("--timestamp-server-url", "URL", "timestamp authority in place of the instance's"),
 )
 
-IDENTITY = Option("--identity", "NAME", "whom to sign as, of those that the daemon has")
+IDENTITY = (
+    Option("--identity-token", "TOKEN", "OIDC token to sign as: the token, a file, or -"),
+    Option("--identity", "WHO", "whom to sign as, of those that the daemon has: `keyless whoami`"),
+    Option(
+        "--identity-source --oidc-provider",
+        "NAME",
+        "where else a token comes from: auto (default), none, github, ...",
+    ),
+)
 
 COMMON = (
     Option("--json", "", "print one JSON object per result"),
@@ -106,23 +115,6 @@ def where_of(options: Options, environ: "Mapping[str, str]") -> "Where":
     )
 
 
-def whose_of(options: Options, environ: "Mapping[str, str]") -> "dict[str, Any]":
-    """Return whom to sign as, as the client's methods take it.
-
-    That is ``identity_token``, and ``identity``: ``--identity``, else ``KEYLESS_IDENTITY``, else
-    the repository's choice. The last two choose among what the daemon has, so they say nothing
-    about a token that the caller brings; ``--identity`` then is what the token must be for.
-
-    Raises:
-        KeylessError: see identity_token().
-    """
-    token = identity_token(options.text("identity_token"), environ)
-    identity = options.text("identity")
-    if token is None and identity is None:
-        identity = environ.get("KEYLESS_IDENTITY") or _of_repository("identity", environ)
-    return {"identity_token": token, "identity": identity}
-
-
 def _of_repository(name: str, environ: "Mapping[str, str]") -> "str | None":
     from keyless.cli._repository import repository_choice
 
@@ -133,28 +125,85 @@ def _document(path: "str | None", what: str) -> "bytes | None":
     return None if path is None else read_file(path, what=what)
 
 
-def identity_token(given: "str | None", environ: "Mapping[str, str]") -> "str | None":
-    """Return the identity token to send, or None to use the daemon's own session.
+class Whose:
+    """Whose identity a command is about, as the command line and the environment say.
 
-    Taken from ``--identity-token`` (the token itself, a file's path, or ``-``), else from
-    ``SIGSTORE_ID_TOKEN``, else from ``SIGSTORE_IDENTITY_TOKEN``.
+    Attributes:
+        identity_token: A token, or None.
+        identity: Who is meant of those that the daemon has, or None.
+        ambient: What the environment grants, or None.
+        source: Where token or grant came from, or None if there is neither.
+    """
+
+    __slots__ = ("ambient", "identity", "identity_token", "source")
+
+    def __init__(
+        self,
+        *,
+        identity_token: "str | None" = None,
+        identity: "str | None" = None,
+        ambient: "Ambient | None" = None,
+        source: "str | None" = None,
+    ) -> None:
+        self.identity_token = identity_token
+        self.identity = identity
+        self.ambient = ambient
+        self.source = source
+
+    def arguments(self) -> "dict[str, Any]":
+        """Return it as the methods of a client take it."""
+        return {
+            "identity_token": self.identity_token,
+            "identity": self.identity,
+            "ambient": self.ambient,
+        }
+
+
+def whose_of(options: Options, environ: "Mapping[str, str]") -> Whose:
+    """Return whose identity a command is about.
+
+    ``--identity-token`` (the token itself, a file's path, or ``-``) goes first. Else it is what
+    the environment has: what ``--identity-source`` or ``KEYLESS_IDENTITY_SOURCE`` says of that,
+    or the first that is there. ``--identity`` says whom a token that was brought must be for,
+    else who is meant of those that the daemon has; with it a CI system is not looked for unless
+    that was asked for too. Where nothing was brought and nobody named, ``KEYLESS_IDENTITY`` and
+    the git repository's configuration choose among those that the daemon has.
 
     Raises:
-        KeylessError: ``file_error``, or ``token_malformed`` for an empty one.
+        KeylessError: ``usage``, ``file_error``, ``token_malformed``, ``identity_unavailable``.
     """
-    source = "--identity-token"
+    given, identity = options.text("identity_token"), options.text("identity")
+    source = options.text("identity_source")
     if given is not None:
-        token = given.strip() if _looks_like_token(given) else _token_file(given)
-    else:
-        for source in ("SIGSTORE_ID_TOKEN", "SIGSTORE_IDENTITY_TOKEN"):
-            token = environ.get(source, "").strip()
-            if token:
-                break
-        else:
-            return None
+        if source is not None:
+            raise KeylessError("usage", "--identity-token and --identity-source exclude each other")
+        return Whose(
+            identity_token=_given_token(given), identity=identity, source="--identity-token"
+        )
+    from keyless._gather import NONE, TOKEN_VARIABLES, gather
+
+    if source is None and identity is not None:
+        source = "env" if any(environ.get(name, "").strip() for name in TOKEN_VARIABLES) else NONE
+    elif source is None:
+        source = environ.get("KEYLESS_IDENTITY_SOURCE", "").strip() or "auto"
+    found = gather(environ, source)
+    if found is None:
+        if identity is None:
+            identity = environ.get("KEYLESS_IDENTITY") or _of_repository("identity", environ)
+        return Whose(identity=identity)
+    return Whose(
+        identity_token=found.token,
+        identity=identity,
+        ambient=found.ambient,
+        source=found.source,
+    )
+
+
+def _given_token(given: str) -> str:
+    token = given.strip() if _looks_like_token(given) else _token_file(given)
     if not token or not token.isascii():
         problem = "holds no token" if token else "is empty"
-        raise KeylessError("token_malformed", f"{source} {problem}")
+        raise KeylessError("token_malformed", f"--identity-token {problem}")
     return token
 
 

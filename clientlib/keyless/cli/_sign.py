@@ -29,25 +29,23 @@ from keyless.values import Digest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
 
     from keyless._client import Client
+    from keyless.cli._inputs import Whose
     from keyless.values import SignResult, Where
 
 ABOUT = """
 Sign files, or artifacts named by their digest. The files stay here: the daemon is sent their
 digests. FILE's bundle is written to FILE.sigstore.json.
 
-The identity is that of --identity-token, else of SIGSTORE_ID_TOKEN in the environment, else of
-the daemon's session: the one that --identity, KEYLESS_IDENTITY or the git repository's
-keyless.identity names, or the default one.
+The identity is that of --identity-token, else what the environment has: SIGSTORE_ID_TOKEN, GitHub
+Actions, GitLab, Buildkite, CircleCI, a token file; else one that the daemon has: whom --identity,
+KEYLESS_IDENTITY or the git repository's keyless.identity names, or the default one.
 """
 
 OPTIONS = (
     Option("--bundle -b", "OUT", "where the bundle goes (one artifact, or --batch)"),
     Option("--output-directory", "DIR", "where the bundles go instead of beside the files"),
-    Option("--identity-token", "TOKEN", "OIDC token to sign as: the token, a file, or -"),
-    IDENTITY,
     Option("--reuse", "window|never", "one certificate for many signatures, or one for each"),
     Option("--batch", "", "one signature and one bundle for all files (an in-toto statement)"),
     Option("--algorithm", "NAME", "digest to sign: sha256 (default), sha384 or sha512"),
@@ -62,7 +60,11 @@ OPTIONS = (
 def run(command: str, argv: "list[str]") -> int:
     """Sign what the command line names; return the exit code."""
     options = read_options(
-        command, argv, "FILE|sha256:HEX ...", ABOUT, (("signing", OPTIONS), ("where", WHERE))
+        command,
+        argv,
+        "FILE|sha256:HEX ...",
+        ABOUT,
+        (("signing", OPTIONS), ("identity", IDENTITY), ("where", WHERE)),
     )
     if options is None:
         return OK
@@ -105,7 +107,7 @@ def _job(word: str, options: Options) -> _Job:
 
 
 def _sign_each(
-    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", whose: "dict[str, Any]"
+    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", whose: "Whose"
 ) -> int:
     progress = Progress("signed", len(jobs), quiet=options.flag("quiet") or options.flag("json"))
     worst = OK
@@ -152,7 +154,7 @@ _HOPELESS = (
 
 
 def _results(
-    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", whose: "dict[str, Any]"
+    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", whose: "Whose"
 ) -> "Iterable[tuple[int, SignResult | KeylessError]]":
     artifacts = [job.artifact for job in jobs]
     reuse = reuse_of(options)
@@ -164,7 +166,7 @@ def _results(
         return client.sign_many(
             artifacts,
             where=where,
-            **whose,
+            **whose.arguments(),
             reuse=reuse,
             algorithm=algorithm,
         )
@@ -173,7 +175,7 @@ def _results(
     result = client.sign(
         artifacts[0],
         where=where,
-        **whose,
+        **whose.arguments(),
         reuse=reuse,
         algorithm=algorithm,
         idempotency_key=key,
@@ -182,7 +184,7 @@ def _results(
 
 
 def _sign_batch(
-    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", whose: "dict[str, Any]"
+    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", whose: "Whose"
 ) -> int:
     output = options.text("bundle")
     if output is None:
@@ -190,7 +192,7 @@ def _sign_batch(
     result = client.sign_batch(
         [(job.name, job.artifact) for job in jobs],
         where=where,
-        **whose,
+        **whose.arguments(),
         reuse=reuse_of(options),
         idempotency_key=options.text("idempotency_key"),
     )

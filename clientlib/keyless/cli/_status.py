@@ -23,8 +23,7 @@ def run(command: str, argv: "list[str]") -> int:
     """Ask the daemon and print its answer; return the exit code."""
     groups: tuple[tuple[str, tuple[Option, ...]], ...] = ()
     if command == "whoami":
-        token = Option("--identity-token", "TOKEN", "say it of this token: itself, a file, or -")
-        groups = (("identity", (token, IDENTITY)), ("where", WHERE))
+        groups = (("identity", IDENTITY), ("where", WHERE))
     options = read_options(command, argv, "", _ABOUT[command], groups)
     if options is None:
         return OK
@@ -74,7 +73,9 @@ def _status_lines(status: "Status", now: int) -> "list[str]":
 
 def identity_line(one: "Identity", now: int) -> str:
     """Return one line about an identity and what becomes of it."""
-    line = f"{one.identity} ({one.issuer}), from {one.name or one.source}"
+    # Whom a held identity names is known from its first token on.
+    who = f"{one.identity} ({one.issuer})" if one.identity else "nobody known yet"
+    line = f"{who}, from {one.source}" + (f" {one.name}" if one.name else "")
     if one.instance:
         line += f" for {one.instance}"
     parts = [line]
@@ -114,10 +115,13 @@ def instance_line(state: "InstanceState", now: int) -> str:
 
 
 def _whoami(options: Options) -> int:
+    whose = whose_of(options, os.environ)
     with client_of(options) as client:
-        found = client.whoami(where=where_of(options, os.environ), **whose_of(options, os.environ))
+        found = client.whoami(where=where_of(options, os.environ), **whose.arguments())
     now = int(time.time())
     for identity in found:
+        if identity.source == "request" and whose.source is not None:
+            identity.source = whose.source  # what the daemon cannot know
         if options.flag("json"):
             json_line(identity.as_dict())
         else:

@@ -61,7 +61,12 @@ _WHERE = (
 AMBIENT_KINDS = ("github", "buildkite")
 _AMBIENT = (
     "closed",
-    {"kind": ("one_of", *AMBIENT_KINDS), "url?": _URL, "job?": ("text", MAX_NAME)},
+    {
+        "kind": ("one_of", *AMBIENT_KINDS),
+        "url?": _URL,
+        "job?": ("text", MAX_NAME),
+        "audience?": ("text", MAX_NAME),
+    },
 )
 _WHOSE = {"identity?": ("text", MAX_NAME), "ambient?": _AMBIENT}
 _TOKENS = {"identity_token": False, "ambient_token": False}

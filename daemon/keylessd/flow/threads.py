@@ -16,6 +16,7 @@ LIMITS: Mapping[str, int] = {
     "verify": os.cpu_count() or 1,  # pure computation
     "hash": 2,
     "disk": 2,  # small local files
+    "keyring": 1,  # D-Bus; one, so that what is written later is what stays
     "passphrase": 1,  # slow and large on purpose: one guess at a time
     "tuf": 4,  # waits for the network: one per instance, so that a dead mirror blocks no other
 }

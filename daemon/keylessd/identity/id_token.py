@@ -63,12 +63,15 @@ class Expected:
 
     Attributes:
         client_id: Whom it must be for.
+        party: To whom it must have been given where that is another than *client_id*; such a
+            token need not say it. None: to *client_id* itself.
         nonce: What it must hold, or None if none was sent.
         nonce_may_lack: A token from a refresh need not repeat the nonce (Core 1.0, 12.2).
         access_token: What came beside it; ``at_hash`` is checked against it if both are there.
     """
 
     client_id: str
+    party: str | None = None
     nonce: str | None = None
     nonce_may_lack: bool = False
     access_token: Secret | None = None
@@ -156,9 +159,10 @@ def wrong_claim(
         return f"it names the issuer {token.issuer!r}"
     if expected.client_id not in token.audience:
         return f"it is for {token.audience[0]!r}, not for {expected.client_id!r}"
-    party = claims.get("azp")
-    if (len(token.audience) > 1 or party is not None) and party != expected.client_id:
-        return f"it was given to {party!r}, not to {expected.client_id!r}"
+    party, wanted = claims.get("azp"), expected.party or expected.client_id
+    must_say = expected.party is None and len(token.audience) > 1
+    if (must_say or party is not None) and party != wanted:
+        return f"it was given to {party!r}, not to {wanted!r}"
     nonce = claims.get("nonce")
     if expected.nonce is not None:
         lacks = nonce is None and expected.nonce_may_lack

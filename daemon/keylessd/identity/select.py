@@ -8,6 +8,7 @@ from keylessd.errors import IdentityError, InvalidInputError, LoginRequiredError
 from keylessd.identity.token import IdentityToken, parse_token
 
 if TYPE_CHECKING:
+    from keylessd.identity.held.identities import HeldState
     from keylessd.identity.lock import Locks
     from keylessd.identity.session import Session
     from keylessd.identity.sessions import Sessions
@@ -29,6 +30,19 @@ class HeldIdentities(Protocol):
         """Return the first that this user may use without naming it, or None."""
         ...
 
+    async def look(self, request: IdentityRequest) -> None:
+        """Find out whom those are that this user may use."""
+        ...
+
+    def describe(self, request: IdentityRequest, *, anywhere: bool = False) -> list[HeldState]:
+        """Return the state of those that this user may use; asks nobody.
+
+        Args:
+            request: Who asks.
+            anywhere: For whatever instance.
+        """
+        ...
+
 
 class NoHeldIdentities:
     """The settings name none."""
@@ -42,6 +56,14 @@ class NoHeldIdentities:
         """Return None."""
         del request
         return None
+
+    async def look(self, request: IdentityRequest) -> None:
+        """Do nothing."""
+
+    def describe(self, request: IdentityRequest, *, anywhere: bool = False) -> list[HeldState]:
+        """Return nothing."""
+        del request, anywhere
+        return []
 
 
 class Selection:
@@ -149,8 +171,12 @@ class Selection:
             login += f" --identity {request.identity}"
         else:
             problem = f"there is no identity to sign as{where}: nobody is logged in"
-        return LoginRequiredError(
-            problem,
-            hint=f"run `{login}` (with --device where there is no display), or give a token with"
-            " --identity-token or SIGSTORE_ID_TOKEN",
+        hint = (
+            f"run `{login}` (with --device where there is no display), or give a token with"
+            " --identity-token or SIGSTORE_ID_TOKEN"
         )
+        unread = self._sessions.unread(request.owner_uid)
+        if unread is not None:
+            problem += f"; logins from before cannot be read: {unread.message}"
+            hint = hint if unread.hint is None else f"{unread.hint}; or {hint}"
+        return LoginRequiredError(problem, hint=hint)

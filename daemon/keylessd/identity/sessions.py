@@ -62,6 +62,7 @@ class Sessions:
         self._defaults: dict[tuple[int, str], SessionKey] = {}
         self._renewing: dict[Session, trio.Event] = {}
         self._loaded: set[int] = set()
+        self._unread: dict[int, KeepError] = {}
         self._loading = trio.Lock()
 
     async def run(self) -> None:
@@ -94,7 +95,9 @@ class Sessions:
         except KeepError as exc:
             # A keyring that is locked now may be open for the next request.
             _log.warning("sessions.not_loaded", uid=owner_uid, problem=exc.message)
+            self._unread[owner_uid] = exc
             return
+        self._unread.pop(owner_uid, None)
         self._loaded.add(owner_uid)
         now = Moment.now(self._clock)
         for one in kept:
@@ -118,6 +121,10 @@ class Sessions:
             if one.is_default:
                 self._defaults[owner_uid, one.key.instance] = one.key
         _log.info("sessions.loaded", uid=owner_uid, count=len(kept))
+
+    def unread(self, owner_uid: int) -> KeepError | None:
+        """Return why what was kept of a user's sessions is not known, if it is not."""
+        return self._unread.get(owner_uid)
 
     # --- finding ----------------------------------------------------------------------------
 
@@ -354,8 +361,10 @@ class Sessions:
         others: Iterable[Session] = [one for one in self.find(key.owner_uid) if one.key != key]
         ranked = sorted(others, key=lambda one: (one.over is None, one.used.boot))
         for session in ranked[: max(0, len(ranked) - MAX_SESSIONS + 1)]:
+            refresh_token = session.refresh_token
             session.end("too many sessions")
             self._drop(session.key)
+            self._nursery.start_soon(self._leave, session.key, refresh_token)
 
 
 _NOBODY = SessionKey(-1, "", "", "", "")

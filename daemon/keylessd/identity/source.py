@@ -24,12 +24,14 @@ class AmbientGrant:
         token: What the environment gave the caller to authenticate with.
         url: Where to ask, where the environment says.
         job: Which job is running, where the environment needs to be told.
+        audience: Whom the token is to be for, or None for the usual one.
     """
 
     kind: str
     token: Secret
     url: str | None = None
     job: str | None = None
+    audience: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,9 @@ class IdentityRequest:
             name of an identity that the daemon holds; None for whoever comes first.
         issuer: The OIDC issuer that is in force: what the request states, else what is known of
             the instance, else None.
+        groups: All groups of the user that are known, for what policy gives to groups.
+        names_services: Whether the request itself says, by a URL or in a file, where the token
+            will be sent.
         must_live: Whether the token itself is needed. Else a session may return one that has
             ended, as long as a certificate that was issued for it still serves.
     """
@@ -57,6 +62,8 @@ class IdentityRequest:
     ambient: AmbientGrant | None = None
     identity: str | None = None
     issuer: str | None = None
+    groups: frozenset[int] = frozenset()
+    names_services: bool = False
     must_live: bool = True
 
 

@@ -130,14 +130,16 @@ def check_token(
             "token_expired",
             f"the identity token ended {seconds_text(-remaining)} ago, at"
             f" {token.expires.isoformat()}",
-            hint="get a fresh token from its issuer, or run `keyless login` once",
+            hint="run `keyless login`, or get a fresh token from its issuer; a job of a CI system"
+            " gets one of its own if SIGSTORE_ID_TOKEN is not set",
         )
     if remaining < MIN_REMAINING:
         raise TokenError(
             "token_expired",
             f"the identity token ends in {seconds_text(remaining)}; at least"
             f" {seconds_text(MIN_REMAINING)} are needed to use it",
-            hint="get a fresh token from its issuer, or run `keyless login` once",
+            hint="run `keyless login`, or get a fresh token from its issuer; a job of a CI system"
+            " gets one of its own if SIGSTORE_ID_TOKEN is not set",
         )
     if audience not in token.audience:
         found = ", ".join(repr(entry[:200]) for entry in token.audience[:4])

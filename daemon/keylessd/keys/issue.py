@@ -62,7 +62,7 @@ class CertificateIssuer:
             TokenError: ``token_expired``, ``token_audience`` or ``token_unverified_email``.
         """
         issuer = await self._rules.issuer(ca_url, token)
-        check_against(token, issuer, now=self._clock.now())
+        check_against(token, issuer, now=self._clock.now(), ahead=self._rules.ahead(ca_url))
 
     async def issue(self, request: IssueRequest) -> KeySlot:
         """Return a fresh key with its checked certificate.

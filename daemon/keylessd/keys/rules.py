@@ -10,12 +10,14 @@ import trio
 
 from keylessd.errors import RateLimitedError, ServiceError, TokenError
 from keylessd.flow.singleflight import SingleFlight
+from keylessd.identity.fetch import skew_text
 from keylessd.identity.token import DEFAULT_AUDIENCE, check_token, seconds_text
 from keylessd.services import fulcio
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from keylessd.clock import Clock
     from keylessd.identity.token import IdentityToken
     from keylessd.services.fulcio import FulcioConfiguration, FulcioIssuer
     from keylessd.services.http import HttpClient
@@ -24,21 +26,23 @@ KEEP_SECONDS = 600.0  # how long an answer counts; issuers are added rarely
 RETRY_SECONDS = 30.0  # how long a failure counts: not every signature waits for a dead endpoint
 MAX_KNOWN = 64  # CAs
 MAX_LISTED = 12  # issuers in an error
-SKEW_WORTH_TELLING = timedelta(seconds=30)
+THE_CA = "the certificate authority"
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
     configuration: FulcioConfiguration | None
     until: float  # on trio's clock
+    ahead: timedelta | None = None
 
 
 class CaRules:
     """The configurations of CAs, by URL."""
 
-    def __init__(self, http: HttpClient, nursery: trio.Nursery) -> None:
+    def __init__(self, http: HttpClient, nursery: trio.Nursery, clock: Clock) -> None:
         """Store the parts; nothing is asked yet."""
         self._http = http
+        self._clock = clock
         self._asking: SingleFlight[FulcioConfiguration | None] = SingleFlight(nursery)
         self._known: dict[str, _Known] = {}
 
@@ -54,37 +58,67 @@ class CaRules:
         configuration = await self.configuration(ca_url)
         return configuration.find(token.issuer) if configuration is not None else None
 
+    def ahead(self, ca_url: str) -> timedelta | None:
+        """Return how far our clock was ahead of the CA's (negative: behind), if it said."""
+        known = self._known.get(ca_url)
+        return None if known is None else known.ahead
+
     def forget(self, ca_url: str) -> None:
         """Ask anew next time: the CA decided otherwise than its known rules say."""
         self._known.pop(ca_url, None)
 
     async def _ask(self, ca_url: str) -> FulcioConfiguration | None:
+        before = self._clock.now()
         try:
             answer = await fulcio.configuration(self._http, ca_url)
         except (ServiceError, RateLimitedError):
             # A CA without this endpoint issues certificates all the same.
-            self._remember(ca_url, None, RETRY_SECONDS)
+            self._remember(ca_url, _Known(None, trio.current_time() + RETRY_SECONDS))
             return None
-        self._remember(ca_url, answer, KEEP_SECONDS)
+        ahead = None
+        if answer.server_time is not None:
+            # What the answer took may have been on either way.
+            ahead = before + (self._clock.now() - before) / 2 - answer.server_time
+        self._remember(ca_url, _Known(answer, trio.current_time() + KEEP_SECONDS, ahead))
         return answer
 
-    def _remember(self, ca_url: str, answer: FulcioConfiguration | None, seconds: float) -> None:
+    def _remember(self, ca_url: str, known: _Known) -> None:
         if len(self._known) >= MAX_KNOWN:
             del self._known[next(iter(self._known))]
-        self._known[ca_url] = _Known(answer, trio.current_time() + seconds)
+        self._known[ca_url] = known
 
 
-def check_against(token: IdentityToken, issuer: FulcioIssuer | None, *, now: datetime) -> None:
+def check_against(
+    token: IdentityToken,
+    issuer: FulcioIssuer | None,
+    *,
+    now: datetime,
+    ahead: timedelta | None = None,
+) -> None:
     """Check a token's claims against the CA's rules for its issuer, before the CA is called.
 
     Args:
         token: The token.
         issuer: The rules, or None if they are not known.
         now: Current time, UTC.
+        ahead: How far our clock is ahead of the CA's, or None if that is not known.
 
     Raises:
         TokenError: ``token_expired``, ``token_audience`` or ``token_unverified_email``.
     """
+    try:
+        _check_against(token, issuer, now=now)
+    except TokenError as exc:
+        skew = "" if ahead is None else skew_text(now, now - ahead, THE_CA)
+        if exc.code != "token_expired" or not skew:
+            raise
+        # The clock is not corrected: whoever sets it should know.
+        raise TokenError(
+            exc.code, exc.message + skew, hint="set this machine's clock, then get a fresh token"
+        ) from None
+
+
+def _check_against(token: IdentityToken, issuer: FulcioIssuer | None, *, now: datetime) -> None:
     if issuer is None:
         # What the public CAs do with a token that has an address.
         check_token(token, now=now, needs_email=token.email is not None)
@@ -115,11 +149,8 @@ def explain_refusal(
         server_time: The CA's clock when it refused, or None.
     """
     reason, hint = _reason(token, configuration, now=server_time or now)
-    if server_time is not None and abs(now - server_time) > SKEW_WORTH_TELLING:
-        side = "ahead of" if now > server_time else "behind"
-        reason += (
-            f"; this machine's clock is {seconds_text(abs(now - server_time))} {side} the CA's"
-        )
+    if server_time is not None:
+        reason += skew_text(now, server_time, THE_CA)
     return TokenError(
         "token_rejected",
         f"the certificate authority refused the identity token: {reason}",

@@ -16,7 +16,7 @@ from keylessd.identity.login.flows import Desk
 from keylessd.identity.login.pasted import PastedLogin
 from keylessd.identity.provider import Providers
 from keylessd.identity.renewal import Renewer
-from keylessd.identity.select import HeldIdentities, Selection
+from keylessd.identity.select import HeldIdentities, NoHeldIdentities, Selection
 from keylessd.identity.sessions import Sessions
 from keylessd.keys.issue import CertificateIssuer
 from keylessd.keys.ring import KeyRing
@@ -146,7 +146,7 @@ def build(
     sessions = Sessions(renewer, nursery=nursery, caps=caps)
     locks = Locks(threads, random_bytes)
     identities = Selection(locks=locks, sessions=sessions, ambient=ambient, held=held)
-    issuer = CertificateIssuer(http, CaRules(http, nursery), clock)
+    issuer = CertificateIssuer(http, CaRules(http, nursery, clock), clock)
     ring = KeyRing(issuer, clock=clock, nursery=nursery)
     sessions.certified = lambda uid, sha256, to_its_end: ring.certifies(
         uid, sha256, to_its_end=to_its_end
@@ -176,6 +176,7 @@ def build(
     status = StatusOps(
         source=identities,
         sessions=sessions,
+        held=held if held is not None else NoHeldIdentities(),
         instances=instances,
         ring=ring,
         admission=admission,

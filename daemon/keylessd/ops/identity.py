@@ -78,6 +78,8 @@ class Instances:
         """
         return IdentityRequest(
             owner_uid=asking.owner.uid,
+            groups=asking.owner.groups,
+            names_services=names_services(asking.where),
             instance=await self.name(asking.where),
             supplied=asking.token,
             ambient=asking.ambient,
@@ -85,3 +87,9 @@ class Instances:
             issuer=asking.where.urls.oidc_issuer,
             must_live=must_live,
         )
+
+
+def names_services(where: Where) -> bool:
+    """Tell whether a request says itself which certificate authority gets its token."""
+    files = (where.trusted_root, where.signing_config, where.trust_config)
+    return where.urls.fulcio is not None or any(file is not None for file in files)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +11,8 @@ class Owner:
 
     Attributes:
         uid: The user's number.
+        groups: All groups of the user that are known; for policy, and no part of who it is.
     """
 
     uid: int
+    groups: frozenset[int] = field(default=frozenset(), compare=False)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keylessd.identity.source import IdentityRequest
+
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from keylessd.identity.held.identities import HeldState
+    from keylessd.identity.select import HeldIdentities
     from keylessd.identity.session_facts import SessionStatus
     from keylessd.identity.sessions import Sessions
     from keylessd.identity.source import IdentitySource
@@ -62,6 +66,7 @@ class StatusOps:
         *,
         source: IdentitySource,
         sessions: Sessions,
+        held: HeldIdentities,
         instances: Instances,
         ring: KeyRing,
         admission: Admission,
@@ -70,6 +75,7 @@ class StatusOps:
         """Store the parts."""
         self._source = source
         self._sessions = sessions
+        self._held = held
         self._instances = instances
         self._ring = ring
         self._admission = admission
@@ -98,7 +104,7 @@ class StatusOps:
             DaemonError: there is no such instance.
         """
         if asking.token is None and asking.ambient is None:
-            return await self._of_sessions(asking)
+            return [*await self._of_sessions(asking), *await self._of_held(asking)]
         request = await self._instances.identity_request(asking, must_live=True)
         found = await self._source.token(request)
         return [
@@ -115,6 +121,22 @@ class StatusOps:
         """Return all sessions of one user, those used last first."""
         await self._sessions.load(owner.uid)
         return [self.session(status) for status in self._sessions.status(owner.uid)]
+
+    def held(self, owner: Owner) -> list[WhoAmI]:
+        """Return what the daemon holds for one user, for whatever instance; asks nobody."""
+        request = IdentityRequest(owner.uid, None, None, groups=owner.groups)
+        return [_held(state, "") for state in self._held.describe(request, anywhere=True)]
+
+    async def _of_held(self, asking: Asking) -> list[WhoAmI]:
+        request = await self._instances.identity_request(asking, must_live=True)
+        await self._held.look(request)
+        return [
+            one
+            for one in (
+                _held(state, request.instance or "") for state in self._held.describe(request)
+            )
+            if asking.identity in (None, one.identity, one.name)
+        ]
 
     async def _of_sessions(self, asking: Asking) -> list[WhoAmI]:
         instance = await self._instances.name(asking.where)
@@ -159,3 +181,19 @@ class StatusOps:
             if slot.owner_uid == status.key.owner_uid and slot.token_sha256 == status.token_sha256
         ]
         return min(max(ends), status.ends) if ends else None
+
+
+def _held(state: HeldState, instance: str) -> WhoAmI:
+    """Return a held identity as one to sign as; whom it names is unknown until its first token."""
+    return WhoAmI(
+        identity=state.identity or "",
+        issuer=state.issuer or "",
+        source=state.kind,
+        instance=instance,
+        expires=state.expires,
+        state="degraded" if state.problem is not None else "active",
+        reason=state.problem,
+        last_used=state.last_used,
+        is_renewable=True,
+        name=state.name,
+    )

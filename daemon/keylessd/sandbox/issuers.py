@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from keylessd.sandbox.ca import Principal, other_name
+from keylessd.sandbox.ci_providers import PROVIDERS, fields_of
 from keylessd.sandbox.vault import SandboxError
 
 if TYPE_CHECKING:
@@ -30,33 +32,6 @@ SPIFFE_ID = re.compile(r"spiffe://([a-z0-9._-]{1,255})((?:/[a-zA-Z0-9._-]+)*)")
 ISSUER_V1 = 1
 ISSUER_V2 = 8
 TOKEN_SUBJECT = 24
-
-GITHUB_URL = "https://github.com"
-GITHUB_SAN = "{url}/{job_workflow_ref}"
-# Last arc -> what it holds, made of the token's claims.
-GITHUB_EXTENSIONS: Mapping[int, str] = {
-    2: "{event_name}",
-    3: "{sha}",
-    4: "{workflow}",
-    5: "{repository}",
-    6: "{ref}",
-    9: "{url}/{job_workflow_ref}",
-    10: "{job_workflow_sha}",
-    11: "{runner_environment}",
-    12: "{url}/{repository}",
-    13: "{sha}",
-    14: "{ref}",
-    15: "{repository_id}",
-    16: "{url}/{repository_owner}",
-    17: "{repository_owner_id}",
-    18: "{url}/{workflow_ref}",
-    19: "{workflow_sha}",
-    20: "{event_name}",
-    21: "{url}/{repository}/actions/runs/{run_id}/attempts/{run_attempt}",
-    22: "{repository_visibility}",
-}
-# A job has an environment only if its workflow says so.
-GITHUB_ENVIRONMENT = 23
 
 
 class IssuerType(enum.StrEnum):
@@ -85,6 +60,7 @@ class IssuerRule:
         subject_domain: For URIs the scheme and host of the subject, for user names what follows
             the ``!``.
         trust_domain: Of SPIFFE IDs.
+        ci_provider: Whose claims they are, of CI systems.
         skip_email_verification: Take an address although the issuer does not vouch for it.
         federated: Certify ``federated_claims.connector_id`` as the issuer where a token has it.
         jwks: The issuer's keys, if they are not to be fetched.
@@ -95,6 +71,7 @@ class IssuerRule:
     audience: str = "sigstore"
     subject_domain: str = ""
     trust_domain: str = ""
+    ci_provider: str = "github"
     skip_email_verification: bool = False
     federated: bool = False
     jwks: Mapping[str, JsonValue] | None = None
@@ -135,7 +112,7 @@ def parse_rule(value: Mapping[str, JsonValue]) -> IssuerRule:
     Raises:
         SandboxError: A key or a value is not known, or the issuer is missing.
     """
-    known = {"issuer", "audience", "subject_domain", "trust_domain", "type"}
+    known = {"issuer", "audience", "subject_domain", "trust_domain", "type", "ci_provider"}
     flags = {"skip_email_verification", "federated"}
     unknown = sorted(set(value) - known - flags - {"jwks"})
     if unknown:
@@ -148,6 +125,8 @@ def parse_rule(value: Mapping[str, JsonValue]) -> IssuerRule:
         texts[name] = text
     if not texts.get("issuer"):
         raise SandboxError("an issuer has no URL under the key 'issuer'")
+    if texts.setdefault("ci_provider", "github") not in PROVIDERS:
+        raise SandboxError(f"there is no CI provider {texts['ci_provider']!r}")
     jwks = value.get("jwks")
     if jwks is not None and not isinstance(jwks, dict):
         raise SandboxError("the issuer's jwks is not an object")
@@ -157,6 +136,7 @@ def parse_rule(value: Mapping[str, JsonValue]) -> IssuerRule:
         audience=texts.get("audience", "sigstore"),
         subject_domain=texts.get("subject_domain", ""),
         trust_domain=texts.get("trust_domain", ""),
+        ci_provider=texts["ci_provider"],
         skip_email_verification=value.get("skip_email_verification") is True,
         federated=value.get("federated") is True,
         jwks=jwks,
@@ -252,20 +232,20 @@ def _kubernetes(rule: IssuerRule, claims: Mapping[str, JsonValue]) -> Principal:
     return Principal(_text(claims, "sub"), _uri(uri), _issued_by(_text(claims, "iss")))
 
 
-def _github(rule: IssuerRule, claims: Mapping[str, JsonValue]) -> Principal:
-    del rule
+def _ci_provider(rule: IssuerRule, claims: Mapping[str, JsonValue]) -> Principal:
     issuer, subject = _text(claims, "iss"), _text(claims, "sub")
-    facts = {"url": GITHUB_URL}
-    facts |= {name: value for name, value in claims.items() if isinstance(value, str)}
+    provider = PROVIDERS[rule.ci_provider]
+    fields = fields_of(provider, claims)
     try:
-        san = GITHUB_SAN.format_map(facts)
-        extensions = {arc: form.format_map(facts) for arc, form in GITHUB_EXTENSIONS.items()}
+        san = provider.san.format_map(fields)
+        extensions = {arc: form.format_map(fields) for arc, form in provider.extensions.items()}
     except KeyError as exc:
         raise PrincipalError(
             f"value <{exc.args[0]}> not present in either claims or defaults. Issuer: {issuer}"
         ) from exc
-    if "environment" in facts:
-        extensions[GITHUB_ENVIRONMENT] = facts["environment"]
+    for arc, form in provider.optional.items():
+        with suppress(KeyError):
+            extensions[arc] = form.format_map(fields)
     extensions |= _issued_by(issuer) | {TOKEN_SUBJECT: subject}
     return Principal(subject, _uri(san), extensions)
 
@@ -276,7 +256,7 @@ _READERS: Mapping[IssuerType, Callable[[IssuerRule, Mapping[str, JsonValue]], Pr
     IssuerType.USERNAME: _username,
     IssuerType.SPIFFE: _spiffe,
     IssuerType.KUBERNETES: _kubernetes,
-    IssuerType.CI_PROVIDER: _github,
+    IssuerType.CI_PROVIDER: _ci_provider,
 }
 
 

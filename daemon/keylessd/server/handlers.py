@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from keylessd.errors import UnknownInstanceError
-from keylessd.ops.owner import Owner
 from keylessd.ops.request import AttestRequest, SignRequest
 from keylessd.ops.verify import VerifyRequest
 from keylessd.server import bodies
 from keylessd.server.dispatch import Call, Handler, Outcome
-from keylessd.server.identity_handlers import IdentityHandlers, identity_rows
+from keylessd.server.identity_handlers import IdentityHandlers, identity_rows, owner_of
 from keylessd.server.rows import SHOWN, fitting
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class Handlers:
 
     async def status(self, call: Call) -> Outcome:
         """Say what the daemon is and does."""
-        daemon, house, owner = self._daemon, self._house, Owner(call.peer.uid)
+        daemon, house, owner = self._daemon, self._house, owner_of(call)
         slots = house.status.slots(owner)
         body: dict[str, object] = {
             "version": daemon.version,
@@ -90,7 +89,9 @@ class Handlers:
             "slots": fitting(_slot_body(slot) for slot in reversed(slots))[::-1],
             "queued": house.status.queued(),
             "ledger_failures": house.status.ledger_failures(),
-            "sessions": identity_rows(await house.status.sessions(owner)),
+            "sessions": identity_rows(
+                [*await house.status.sessions(owner), *house.status.held(owner)]
+            ),
             "locked": house.login.is_locked(owner),
         }
         return Outcome(body)

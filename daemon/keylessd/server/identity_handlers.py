@@ -68,7 +68,7 @@ class IdentityHandlers:
             UnknownFileError: a file is named by a hash that nobody sent yet.
         """
         return Asked(
-            owner=Owner(call.peer.uid),
+            owner=owner_of(call),
             where=bodies.where_of(call.body, call.attachments, self._files),
             token=bodies.token_of(call.attachments),
             identity=call.body.get("identity"),
@@ -83,7 +83,7 @@ class IdentityHandlers:
     async def login(self, call: Call) -> Outcome:
         """Let a person log in."""
         order = LoginOrder(
-            owner=Owner(call.peer.uid),
+            owner=owner_of(call),
             where=bodies.where_of(call.body, call.attachments, self._files),
             flow=call.body.get("flow", "browser"),
             connector=call.body.get("connector"),
@@ -100,13 +100,13 @@ class IdentityHandlers:
     async def login_code(self, call: Call) -> Outcome:
         """Take the code that a page showed."""
         code = _text(call.attachments["code"], "code", MAX_CODE)
-        self._house.login.login_code(Owner(call.peer.uid), call.body["login"], Secret(code))
+        self._house.login.login_code(owner_of(call), call.body["login"], Secret(code))
         return Outcome()
 
     async def logout(self, call: Call) -> Outcome:
         """End sessions."""
         ended = await self._house.login.logout(
-            Owner(call.peer.uid),
+            owner_of(call),
             instance=call.body.get("instance"),
             identity=call.body.get("identity"),
             everyone=call.body.get("all", False),
@@ -115,17 +115,23 @@ class IdentityHandlers:
 
     async def lock(self, call: Call) -> Outcome:
         """Refuse to sign."""
-        await self._house.login.lock(Owner(call.peer.uid), call.attachments["passphrase"])
+        await self._house.login.lock(owner_of(call), call.attachments["passphrase"])
         return Outcome()
 
     async def unlock(self, call: Call) -> Outcome:
         """Sign again."""
         await self._house.login.unlock(
-            Owner(call.peer.uid),
+            owner_of(call),
             call.attachments["passphrase"],
             connection=call.peer.connection,
         )
         return Outcome()
+
+
+def owner_of(call: Call) -> Owner:
+    """Return on whose behalf a request runs."""
+    peer = call.peer
+    return Owner(peer.uid, frozenset({peer.gid, *peer.groups}))
 
 
 def ambient_of(call: Call) -> AmbientGrant | None:
@@ -138,7 +144,13 @@ def ambient_of(call: Call) -> AmbientGrant | None:
     if told is None:
         return None
     secret = _text(call.attachments["ambient_token"], "ambient token", bodies.MAX_TOKEN)
-    return AmbientGrant(told["kind"], Secret(secret), url=told.get("url"), job=told.get("job"))
+    return AmbientGrant(
+        told["kind"],
+        Secret(secret),
+        url=told.get("url"),
+        job=told.get("job"),
+        audience=told.get("audience"),
+    )
 
 
 def identity_rows(found: Iterable[WhoAmI]) -> list[dict[str, object]]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import grp
+import os
+import pwd
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import trio
@@ -13,16 +17,25 @@ from keyless._version import __version__
 from keylessd.clock import SystemClock
 from keylessd.errors import ShuttingDownError
 from keylessd.flow.threads import Threads
+from keylessd.identity.ambient.source import AmbientSource
+from keylessd.identity.held.google import ACCOUNT_VARIABLE
+from keylessd.identity.held.identities import HeldIdentities
+from keylessd.identity.held.secrets import CREDENTIALS_VARIABLE
+from keylessd.identity.held.source import Parts
+from keylessd.identity.keep_secret_service import BUS_VARIABLES, open_keep
+from keylessd.identity.provider import Providers
 from keylessd.identity.session_facts import Caps
 from keylessd.ops import house
 from keylessd.server.files import FileCache
 from keylessd.server.handlers import Handlers
 from keylessd.server.limits import MIB
 from keylessd.services.http import HttpClient, new_client
+from keylessd.spiffe_names import ENDPOINT_VARIABLE
 from keylessd.trust.current import Trust
 from keylessd.trust.instances import configured
 
 if TYPE_CHECKING:
+    from keylessd.identity.keep import Keep
     from keylessd.ops.house import House
     from keylessd.server.app import Daemon
     from keylessd.server.dispatch import Handler
@@ -33,6 +46,9 @@ if TYPE_CHECKING:
 
 USER_AGENT = f"keylessd/{__version__}"
 LEDGER = "ledger.jsonl"  # in the state directory
+# All of the environment that matters in here.
+VARIABLES = (ACCOUNT_VARIABLE, CREDENTIALS_VARIABLE, ENDPOINT_VARIABLE, *BUS_VARIABLES)
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
 class TrustInForce:
@@ -108,6 +124,8 @@ class HouseRooms:
         http: HttpClient,
         trust: TrustInForce,
         make_trust: Callable[[Settings], Trust],
+        ambient: AmbientSource,
+        held: HeldIdentities,
         files: FileCache,
         settings: Settings,
     ) -> None:
@@ -115,6 +133,8 @@ class HouseRooms:
         self._http = http
         self._trust = trust
         self._make_trust = make_trust
+        self._ambient = ambient
+        self._held = held
         self._files = files
         self._settings = settings
 
@@ -133,16 +153,18 @@ class HouseRooms:
         the next start.
 
         Raises:
-            InvalidInputError: an instance names a file that cannot be read; nothing changed.
+            InvalidInputError: an instance names a file that cannot be read, or an identity a
+                user that nobody is; nothing changed.
         """
-        before, self._settings = self._settings, settings
-        if _trust_settings(before) != _trust_settings(settings):
-            try:
-                self._trust.replace(self._make_trust(settings))
-            except BaseException:
-                self._settings = before
-                raise
+        trust: Trust | None = None
+        if _trust_settings(self._settings) != _trust_settings(settings):
+            trust = self._make_trust(settings)
+        self._held.apply(settings.identities)
         # From here on nothing fails.
+        if trust is not None:
+            self._trust.replace(trust)
+        self._settings = settings
+        self._ambient.apply(settings.ambient)
         self._http.allow_cleartext(settings.http.cleartext_hosts)
         self._house.ledger.on_failure = settings.ledger_failure
         self._house.sessions.caps = _caps(settings)
@@ -172,16 +194,26 @@ def _trust_settings(settings: Settings) -> tuple[object, ...]:
 
 
 @asynccontextmanager
-async def open_rooms(settings: Settings) -> AsyncGenerator[HouseRooms]:
+async def open_rooms(
+    settings: Settings, *, environ: Mapping[str, str] = NO_VARIABLES
+) -> AsyncGenerator[HouseRooms]:
     """Open client, trust and operations; close them in the reverse order.
 
+    Args:
+        settings: In force at first.
+        environ: Those of VARIABLES that are set.
+
     Raises:
-        DaemonError: an instance's file cannot be read, or the ledger cannot be opened.
+        DaemonError: an instance's file cannot be read, an identity names a user that nobody
+            is, the ledger cannot be opened, or a package that the settings ask for is missing.
     """
     if settings.cache_dir is None or settings.state_dir is None:
         raise ValueError("cache_dir and state_dir must be known here")
     cache_dir, state_dir = settings.cache_dir, settings.state_dir
     clock, rng, threads = SystemClock(), random.SystemRandom(), Threads()
+    keep: Keep | None = None
+    if settings.persist == "secret-service":
+        keep = open_keep(environ, state_dir, threads)
     async with new_client(proxy=settings.http.proxy) as client:
         http = HttpClient(
             client,
@@ -207,6 +239,23 @@ async def open_rooms(settings: Settings) -> AsyncGenerator[HouseRooms]:
         operations: House | None = None
         try:
             async with trio.open_nursery() as nursery:
+                ambient = AmbientSource(http, clock, settings.ambient)
+                held = HeldIdentities(
+                    Parts(
+                        http=http,
+                        clock=clock,
+                        rng=rng,
+                        threads=threads,
+                        nursery=nursery,
+                        environ=environ,
+                        providers=Providers(http, clock=clock, nursery=nursery),
+                    ),
+                    own_uid=os.geteuid(),
+                    system=settings.system,
+                    find_user=lambda name: pwd.getpwnam(name).pw_uid,
+                    find_group=lambda name: grp.getgrnam(name).gr_gid,
+                )
+                held.apply(settings.identities)
                 operations = house.build(
                     http=http,
                     trust=trust,
@@ -218,6 +267,9 @@ async def open_rooms(settings: Settings) -> AsyncGenerator[HouseRooms]:
                     reuse=settings.reuse,
                     ledger_failure=settings.ledger_failure,
                     caps=_caps(settings),
+                    keep=keep,
+                    ambient=ambient,
+                    held=held,
                 )
                 files = FileCache(settings.limits.file_cache_mib * MIB)
                 yield HouseRooms(
@@ -225,6 +277,8 @@ async def open_rooms(settings: Settings) -> AsyncGenerator[HouseRooms]:
                     http=http,
                     trust=trust,
                     make_trust=make_trust,
+                    ambient=ambient,
+                    held=held,
                     files=files,
                     settings=settings,
                 )

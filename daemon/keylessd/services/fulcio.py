@@ -85,9 +85,15 @@ class FulcioIssuer:
 
 @dataclass(frozen=True, slots=True)
 class FulcioConfiguration:
-    """What ``GET /api/v2/configuration`` said."""
+    """What ``GET /api/v2/configuration`` said.
+
+    Attributes:
+        issuers: Those whose tokens it takes.
+        server_time: Fulcio's clock when it answered, or None.
+    """
 
     issuers: tuple[FulcioIssuer, ...]
+    server_time: datetime | None = None
 
     def find(self, issuer: str) -> FulcioIssuer | None:
         """Return the entry for *issuer*: an exact one before a pattern, as Fulcio does."""
@@ -196,7 +202,8 @@ def parse_configuration(reply: HttpReply) -> FulcioConfiguration:
     issuers = json_object(reply, SERVICE).get("issuers")
     if not isinstance(issuers, list) or len(issuers) > MAX_ISSUERS:
         raise _bad(reply, f"Fulcio's configuration is no list of at most {MAX_ISSUERS} issuers")
-    return FulcioConfiguration(tuple(entry for raw in issuers if (entry := _issuer(raw))))
+    found = tuple(entry for raw in issuers if (entry := _issuer(raw)))
+    return FulcioConfiguration(found, server_time=date_of(reply))
 
 
 def _issuer(raw: JsonValue) -> FulcioIssuer | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -24,8 +24,8 @@ from keylessd.flow.backoff import backoff
 from keylessd.services.answer import MAX_RETRY_AFTER, HttpReply, refusal, retry_after
 from keylessd.services.exchange import Asked, UnwantedBodyError
 from keylessd.services.pieces import CLOSE_SECONDS, Pieces
-from keylessd.services.pool import DirectClient, PooledTransport
-from keylessd.services.proxied import Proxied
+from keylessd.services.pool import ON_LINK, DirectClient, PooledTransport
+from keylessd.services.proxied import DIRECT, Proxied
 from keylessd.services.urls import Target, check_url, printable
 
 __all__ = [
@@ -111,12 +111,26 @@ class HttpClient:
         self._pool = client.pool if isinstance(client, DirectClient) else None
         self._rng = rng
         self._cleartext_hosts = cleartext_hosts
+        self._near_hosts: frozenset[str] = frozenset()
+        self._user_agent = user_agent
         self._base_headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
         self._base_header_lines = [
             (name.encode("ascii"), value.encode("ascii"))
             for name, value in self._base_headers.items()
         ]
         self._targets: dict[str, Target] = {}
+
+    def reaching(self, hosts: frozenset[str]) -> HttpClient:
+        """Return a client over the same connections for what answers this machine alone.
+
+        It asks *hosts* by plain http too, also at link-local addresses, and never through the
+        proxy; all others as any client does. Nothing that a request names may be asked by it.
+        """
+        other = HttpClient(
+            self._client, rng=self._rng, user_agent=self._user_agent, cleartext_hosts=hosts
+        )
+        other._near_hosts = hosts  # of our own kind
+        return other
 
     async def send(
         self,
@@ -131,6 +145,7 @@ class HttpClient:
         attempts: int = 1,
         retry_statuses: frozenset[int] = frozenset(),
         idempotent: bool | None = None,
+        on_retry: Callable[[], None] | None = None,
     ) -> HttpReply:
         """Return the answer, whatever its status.
 
@@ -149,6 +164,7 @@ class HttpClient:
             attempts: Most attempts, at least 1.
             retry_statuses: Statuses that mean: not now.
             idempotent: Whether the request may arrive twice; None: GET and HEAD may.
+            on_retry: Called when an attempt has failed and another one follows.
 
         Raises:
             InvalidInputError: If the URL cannot be used.
@@ -176,6 +192,8 @@ class HttpClient:
                     pause = max(next(pauses), retry_after(reply) or 0.0)
                     if trio.current_time() + pause >= deadline:
                         return reply
+                if on_retry is not None:
+                    on_retry()
                 await trio.sleep(pause)
         raise ServiceUnavailableError(
             service,
@@ -278,7 +296,13 @@ class HttpClient:
         asked = Asked(
             call.method.encode("ascii"), target.url.raw_path, headers, call.content or b""
         )
-        answer = await pool.ask(target.origin, asked, max_body=call.max_body, limits=_TIMEOUTS)
+        answer = await pool.ask(
+            target.origin,
+            asked,
+            max_body=call.max_body,
+            limits=_TIMEOUTS,
+            on_link=target.origin[1] in self._cleartext_hosts,
+        )
         return HttpReply(answer.status, answer.headers, answer.body, target.shown)
 
     def _request(
@@ -297,8 +321,14 @@ class HttpClient:
             target.url,
             headers={**own, **(headers or {})},
             content=content,
-            extensions={"timeout": timeouts},
+            extensions={"timeout": timeouts, **self._way(target.origin[1])},
         )
+
+    def _way(self, host: str) -> dict[str, bool]:
+        """Return the extensions that say how *host* may be reached."""
+        if host in self._near_hosts:
+            return {ON_LINK: True, DIRECT: True}
+        return {ON_LINK: True} if host in self._cleartext_hosts else {}
 
     def _target(self, url: str) -> Target:
         target = self._targets.get(url)
@@ -365,5 +395,4 @@ async def _close(response: httpx.Response) -> None:
 def _in_words(exc: Exception) -> str:
     if isinstance(exc, httpx.TimeoutException):
         return f"timed out ({type(exc).__name__})"
-    text = printable(str(exc))
-    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+    return printable(str(exc)) or type(exc).__name__

@@ -8,6 +8,7 @@ redirects, the body of a request in memory.
 
 from __future__ import annotations
 
+import os
 import select
 import ssl
 from collections import deque
@@ -20,12 +21,15 @@ import httpx
 import trio
 
 from keylessd.services.exchange import Answer, Asked, read_answer
-from keylessd.services.urls import origin_of
+from keylessd.services.urls import is_link_local, origin_of
 
 READ_SIZE = 65536  # bytes
 # Bytes that an empty socket takes at once, whatever the server does; a deadline for that is not
 # worth its price. The caller's own holds all the same.
 SMALL_WRITE = 8192
+
+# Extension of a request whose host may be a link-local address.
+ON_LINK = "keyless.on_link"
 
 Origin = tuple[str, str, int]  # scheme, host, port
 
@@ -39,6 +43,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         ssl_context: Callable[[], ssl.SSLContext],
         max_connections: int,
         keepalive_seconds: float,
+        refuses: Callable[[str], bool] = is_link_local,
     ) -> None:
         """Store the limits; nothing is connected.
 
@@ -47,8 +52,11 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 system's store takes some 40 ms and 2 MB.
             max_connections: Most connections in use at once; as many again may be idle.
             keepalive_seconds: An idle connection older than this is not used again.
+            refuses: Tells by its address whether a server is sent nothing unless that is meant.
+                Names are looked up here, so it is asked here.
         """
         self._make_ssl_context = ssl_context
+        self._refuses = refuses
         self._ssl_context: ssl.SSLContext | None = None
         self._max_connections = max_connections
         self._keepalive_seconds = keepalive_seconds
@@ -85,7 +93,9 @@ class PooledTransport(httpx.AsyncBaseTransport):
         connection: _Connection | None = None
         try:
             origin = origin_of(request.url)
-            connection = self._take(origin) or await self._connect(origin, limits)
+            connection = self._take(origin) or await self._connect(
+                origin, limits, on_link=ON_LINK in request.extensions
+            )
             head = await connection.exchange(request, body, limits)
         except BaseException:
             if connection is not None:
@@ -101,7 +111,13 @@ class PooledTransport(httpx.AsyncBaseTransport):
         )
 
     async def ask(
-        self, origin: Origin, asked: Asked, *, max_body: int, limits: Mapping[str, float | None]
+        self,
+        origin: Origin,
+        asked: Asked,
+        *,
+        max_body: int,
+        limits: Mapping[str, float | None],
+        on_link: bool = False,
     ) -> Answer:
         """Send a request and return its whole answer, without httpx's objects in between.
 
@@ -110,6 +126,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             asked: The request.
             max_body: Most bytes of the answer's body.
             limits: Seconds for ``pool``, ``connect``, ``write`` and ``read``, none if absent.
+            on_link: Whether the server may have a link-local address.
 
         Raises:
             httpx.TransportError: The usual kinds of it.
@@ -119,7 +136,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         await self._take_slot(limits.get("pool"))
         connection: _Connection | None = None
         try:
-            connection = self._take(origin) or await self._connect(origin, limits)
+            connection = self._take(origin) or await self._connect(origin, limits, on_link=on_link)
             await connection.send(data, limits.get("write"))
             seconds = limits.get("read")
             answer = await read_answer(
@@ -175,13 +192,19 @@ class PooledTransport(httpx.AsyncBaseTransport):
         """Take note that a connection was closed before its answer ended."""
         self._slots.release()
 
-    async def _connect(self, origin: Origin, limits: Mapping[str, float | None]) -> _Connection:
+    async def _connect(
+        self, origin: Origin, limits: Mapping[str, float | None], *, on_link: bool
+    ) -> _Connection:
         scheme, host, port = origin
         with _timeouts(limits.get("connect"), httpx.ConnectTimeout):
             try:
                 socket_stream = await trio.open_tcp_stream(host, port)
             except OSError as exc:
                 raise httpx.ConnectError(_reason(exc)) from exc
+            address = socket_stream.socket.getpeername()[0]
+            if not on_link and self._refuses(address):
+                socket_stream.socket.close()
+                raise httpx.ConnectError(f"the name leads to {address}, where no service is")
             if scheme != "https":
                 return _Connection(origin, socket_stream, socket_stream)
             if self._ssl_context is None:
@@ -368,5 +391,8 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, OSError) and exc.strerror is None and cause is not None:
         return _reason(cause)
     if isinstance(exc, OSError) and exc.strerror:
+        if exc.errno is not None and exc.errno > 0 and not isinstance(exc, ssl.SSLError):
+            # Not its own text, in which trio writes the address as Python does.
+            return os.strerror(exc.errno)
         return exc.strerror
     return str(exc) or type(exc).__name__

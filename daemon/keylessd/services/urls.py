@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 import httpx
 
@@ -46,7 +46,8 @@ def check_url(url: str, *, cleartext_hosts: frozenset[str] = frozenset()) -> Tar
 
     Raises:
         InvalidInputError: If it is not absolute, or plain http to a host that is neither
-            loopback nor in *cleartext_hosts*: tokens travel in these requests.
+            loopback nor in *cleartext_hosts*: tokens travel in these requests. Also if its host
+            is a link-local address that is not in there: that is where machines ask who they are.
     """
     try:
         parsed = httpx.URL(url)
@@ -61,6 +62,8 @@ def check_url(url: str, *, cleartext_hosts: frozenset[str] = frozenset()) -> Tar
         raise InvalidInputError(
             f"{shown} would be asked in clear text; https is required beyond this machine"
         )
+    if is_link_local(parsed.host) and parsed.host not in cleartext_hosts:
+        raise InvalidInputError(f"{shown} is on the link of this machine, where no service is")
     return Target(
         parsed, shown, origin_of(parsed), parsed.netloc, authorization=_authorization(parsed)
     )
@@ -90,6 +93,19 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_link_local(host: str) -> bool:
+    """Return whether *host* is an address of the link this machine is on, in whatever form.
+
+    RFC 3927 and RFC 4291, 2.5.6. Clouds answer there with the machine's own credentials.
+    """
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_link_local
 
 
 @lru_cache(maxsize=_SHOWN_URLS)

@@ -97,7 +97,7 @@ def signed_in(identity: str, issuer: str) -> Page:
 def failed(reason: str) -> Page:
     """Return the page of a login that ended without an identity."""
     body = (
-        f"<p>{html.escape(reason)}</p>\n"
+        f"<p>{html.escape(_sentence(reason))}</p>\n"
         "<p>Nobody was signed in. You can close this tab; your terminal says what to do.</p>"
     )
     return Page(200, _page("The sign-in did not succeed", body, good=False))
@@ -105,8 +105,13 @@ def failed(reason: str) -> Page:
 
 def refused(status: int, reason: str) -> Page:
     """Return the page for a request that is not the answer that is waited for."""
-    body = f"<p>{html.escape(reason)}</p>"
+    body = f"<p>{html.escape(_sentence(reason))}</p>"
     return Page(status, _page("This is not the answer that is waited for", body, good=False))
+
+
+def _sentence(reason: str) -> str:
+    """Return the text of an error as it stands on a page."""
+    return f"{reason[:1].upper()}{reason[1:]}."
 
 
 def _page(title: str, body: str, *, good: bool) -> str:

@@ -1,0 +1,1 @@
+"""Identities that the daemon itself holds, one module for each kind."""

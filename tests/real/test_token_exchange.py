@@ -1,0 +1,138 @@
+"""A held identity that is traded in at a real Dex: RFC 8693 as Dex speaks it."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from tests.real.process import Program, answers, free_ports, plain_environ
+from tests.real.versions import program
+
+from keylessd.clock import SystemClock
+from keylessd.errors import IdentityError, TokenError
+from keylessd.flow.threads import Threads
+from keylessd.identity.held.identities import HeldIdentities
+from keylessd.identity.held.source import Parts
+from keylessd.identity.provider import Providers
+from keylessd.identity.source import IdentityRequest
+from keylessd.identity.token import IdentityToken
+from keylessd.services.http import HttpClient, new_client
+from keylessd.settings import parse_settings
+
+SECRET = "secret-of-the-farm"
+CONFIG = """
+[identity.farm]
+kind = "token-exchange"
+issuer = "{issuer}"
+client_id = "farm"
+client_secret_file = "secret"
+subject_token_file = "subject"
+connector_id = "mock"
+scopes = ["openid", "email", "audience:server:client_id:{audience}"]
+"""
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Dex with a connector that takes any token, and two clients of which one trusts the farm."""
+    dex = program("dex")
+    if not dex.exists():
+        pytest.skip("Dex is not built; run: python -m tests.real install")
+    folder = tmp_path_factory.mktemp("dex")
+    url = f"http://127.0.0.1:{free_ports(1)[0]}"
+    config = {
+        "issuer": url,
+        "storage": {"type": "memory"},
+        "web": {"http": url.removeprefix("http://")},
+        "oauth2": {"grantTypes": ["urn:ietf:params:oauth:grant-type:token-exchange"]},
+        "connectors": [{"type": "mockCallback", "id": "mock", "name": "Mock"}],
+        "staticClients": [
+            {"id": "sigstore", "name": "s", "public": True, "trustedPeers": ["farm"]},
+            {"id": "closed", "name": "c", "public": True},
+            {"id": "farm", "name": "f", "secret": SECRET},
+        ],
+    }
+    path = folder / "dex.json"
+    path.write_text(json.dumps(config))
+    running = Program(
+        "dex",
+        [dex, "serve", path],
+        log=folder / "dex.log",
+        ready=answers(f"{url}/.well-known/openid-configuration"),
+        environ=plain_environ(folder),
+    )
+    running.start()
+    try:
+        running.wait_until_ready()
+        yield url
+    finally:
+        running.stop(signal.SIGKILL)
+
+
+@asynccontextmanager
+async def held(folder: Path, text: str) -> AsyncIterator[HeldIdentities]:
+    clock, rng = SystemClock(), random.Random(0)
+    async with new_client() as client, trio.open_nursery() as nursery:
+        http = HttpClient(client, rng=rng, user_agent="test/1")
+        providers = Providers(http, clock=clock, nursery=nursery)
+        parts = Parts(http, clock, rng, Threads(), nursery, {}, providers)
+        identities = HeldIdentities(parts, own_uid=1, system=False, find_user=int, find_group=int)
+        identities.apply(parse_settings(text, file=str(folder / "config.toml")).identities)
+        yield identities
+        nursery.cancel_scope.cancel()
+
+
+async def exchanged(
+    folder: Path, issuer: str, *, secret: str = SECRET, audience: str = "sigstore"
+) -> IdentityToken:
+    (folder / "secret").write_text(secret)
+    (folder / "subject").write_text("eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJqb2IifQ.c2ln")
+    text = CONFIG.format(issuer=issuer, audience=audience)
+    request = IdentityRequest(1, "public", None)
+    found: list[IdentityToken] = []
+    error: Exception | None = None
+    async with held(folder, text) as identities:
+        source = identities.granted(request)
+        assert source is not None
+        try:
+            found = [await source.token(request) for _ in range(2)]
+        except (IdentityError, TokenError) as exc:
+            error = exc
+    if error is not None:
+        raise error
+    # Dex gives another each time it is asked.
+    assert found[0].sha256 == found[1].sha256
+    return found[0]
+
+
+async def test_the_token_names_who_the_connector_says(tmp_path: Path, issuer: str) -> None:
+    token = await exchanged(tmp_path, issuer)
+    assert token.issuer == issuer
+    assert (token.email, token.email_verified) == ("kilgore@kilgore.trout", True)
+    assert set(token.audience) == {"sigstore", "farm"}
+
+
+async def test_a_wrong_secret(tmp_path: Path, issuer: str) -> None:
+    with pytest.raises(IdentityError) as caught:
+        await exchanged(tmp_path, issuer, secret="another-secret")
+    assert not caught.value.retryable
+    assert "another-secret" not in caught.value.message
+    assert "secret" in (caught.value.hint or "")
+
+
+async def test_an_audience_that_does_not_trust_us(tmp_path: Path, issuer: str) -> None:
+    with pytest.raises(IdentityError):
+        await exchanged(tmp_path, issuer, audience="closed")
+
+
+async def test_without_the_audience_the_token_is_for_us_alone(tmp_path: Path, issuer: str) -> None:
+    with pytest.raises((TokenError, IdentityError)) as caught:
+        await exchanged(tmp_path, issuer, audience="farm")
+    assert caught.value.code == "token_audience"
+    assert "'farm'" in caught.value.message
