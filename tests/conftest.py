@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 
 try:
+    from hypothesis import settings
     from trio.testing import MockClock, trio_test
 except ImportError:  # the packaging tests also run where only the thin client is installed
     MockClock = None  # type: ignore[assignment,misc]
+else:
+    # No test is timed. The active profile's other settings stay as they are.
+    settings.register_profile("untimed", settings(), deadline=None)
+    settings.load_profile("untimed")
 
 
 # A shell starts its background jobs with SIGINT ignored, and what we start would inherit that.

@@ -75,6 +75,21 @@ def test_a_bundle_may_be_named(keyless: Run, daemon: FakeDaemon, folder: Path) -
         (["--sct-threshold", "100", *ME, "a"], "--sct-threshold takes a number from 1 to 32"),
         (["--timestamp-threshold", "\u0661", *ME, "a"], "--timestamp-threshold takes a number"),
         (["--certificate-extension", "x", *ME, "a"], "takes NAME=VALUE, not x"),
+        (
+            ["--certificate-extension", "x-y=1", "--certificate-extension", "x_y=2", *ME, "a"],
+            "x_y is expected twice",
+        ),
+        (
+            [
+                "--certificate-github-workflow-ref",
+                "1",
+                "--certificate-extension",
+                "github-workflow-ref=2",
+                *ME,
+                "a",
+            ],
+            "is expected twice",
+        ),
     ],
 )
 def test_command_lines_that_say_too_little_or_too_much(
@@ -417,3 +432,13 @@ def test_what_is_always_so_may_be_said(keyless: Run, daemon: FakeDaemon) -> None
     words = ["--offline", "--new-bundle-format", "--use-signed-timestamps=false"]
     assert keyless("verify", *words, *ME, "a").code == 0
     assert len(daemon.requests) == 1
+
+
+@pytest.mark.usefixtures("daemon")
+def test_more_signers_than_may_be_accepted(keyless: Run) -> None:
+    words = [word for n in range(13) for word in ("--cert-identity", f"i{n}")]
+    words += [word for n in range(5) for word in ("--cert-oidc-issuer", f"https://{n}")]
+    assert keyless("verify", *words[2:], "a").code == 0
+    done = keyless("verify", *words, "a")
+    assert done.code == 2
+    assert "are 65 signers; at most 64" in done.err

@@ -15,7 +15,18 @@ from keylessd.core.verify import ManagedKey, Verified, VerifyOptions, verify_bun
 from keylessd.errors import VerificationError
 from keylessd.policy.expect import AnySigner, ExpectedSigner
 from sigsim.pki import PrivateKey, ec_key
-from sigsim.worlds import ARTIFACT, IN_TOTO, World, digests, sign, statement, tampered, v1_log
+from sigsim.worlds import (
+    ARTIFACT,
+    IN_TOTO,
+    RekorLog,
+    World,
+    digests,
+    sign,
+    sign_prehashed,
+    statement,
+    tampered,
+    v1_log,
+)
 
 SHA256, SHA384, SHA512 = HashAlgorithm.SHA256, HashAlgorithm.SHA384, HashAlgorithm.SHA512
 HEX = digest_of(SHA256, ARTIFACT).hex
@@ -111,10 +122,65 @@ def test_rsa_signs_sha256() -> None:
     assert verify_content(MessageSignature(signature, None), key.public_key(), digests())
 
 
-def test_ed25519_cannot_stand_for_a_digest() -> None:
+def test_digest_cannot_stand_for_what_ed25519_signed_itself() -> None:
     key = ed25519.Ed25519PrivateKey.generate()
     content = MessageSignature(key.sign(ARTIFACT), None)
-    assert refused(content, key, *HashAlgorithm) == "key-kind"
+    assert refused(content, key, *HashAlgorithm) == "signature"
+    sha256 = digest_of(HashAlgorithm.SHA256, ARTIFACT)
+    assert refused(replace(content, digest=sha256), key, *HashAlgorithm) == "key-kind"
+
+
+def test_ed25519_signs_a_digest_of_512_bits() -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    signature = sign_prehashed(key, ARTIFACT)
+    sha512 = digest_of(HashAlgorithm.SHA512, ARTIFACT)
+    for claimed in (None, sha512):
+        content = MessageSignature(signature, claimed)
+        assert verify_content(content, key.public_key(), digests(ARTIFACT, *HashAlgorithm)) == (
+            sha512
+        )
+    with pytest.raises(MissingDigestError) as caught:
+        verify_content(content, key.public_key(), digests())
+    assert caught.value.algorithm is HashAlgorithm.SHA512
+    wrong = MessageSignature(signature, None)
+    other = {HashAlgorithm.SHA512: digest_of(HashAlgorithm.SHA512, b"other")}
+    with pytest.raises(VerificationError) as refusal:
+        verify_content(wrong, key.public_key(), other)
+    assert refusal.value.check == "signature"
+    assert refusal.value.hint is not None
+
+
+def test_envelope_signed_by_ed25519_over_its_digest() -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    message = pae("t", b"p")
+    content = DsseEnvelope(b"p", "t", sign_prehashed(key, message), "")
+    signed = verify_content(content, key.public_key(), {})
+    assert signed == digest_of(HashAlgorithm.SHA512, message)
+    with pytest.raises(VerificationError):
+        verify_content(replace(content, payload=b"q"), key.public_key(), {})
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+@pytest.mark.parametrize("managed", [True, False])
+def test_bundle_of_ed25519(generation: int, managed: bool) -> None:
+    log = v1_log() if generation == 1 else RekorLog(2, ed25519.Ed25519PrivateKey.generate())
+    world = World(key=ed25519.Ed25519PrivateKey.generate(), rekor=log)
+    expected = ManagedKey(world.key.public_key()) if managed else SIGNER
+    bundle = world.message(managed=managed, algorithm=HashAlgorithm.SHA512)
+    everything = digests(ARTIFACT, *HashAlgorithm)
+    verified = verify_bundle(bundle, everything, world.root(), expected=expected)
+    assert verified.digest == everything[HashAlgorithm.SHA512]
+    payload = statement({"sha256": everything[HashAlgorithm.SHA256].hex})
+    envelope = world.envelope(payload, managed=managed, algorithm=HashAlgorithm.SHA512)
+    assert verify_bundle(envelope, everything, world.root(), expected=expected).statement == payload
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_bundle_of_rsa(generation: int) -> None:
+    log = v1_log() if generation == 1 else RekorLog(2, ed25519.Ed25519PrivateKey.generate())
+    world = World(key=rsa.generate_private_key(65537, 2048), rekor=log)
+    bundle = world.message()
+    assert verify_bundle(bundle, digests(), world.root(), expected=SIGNER).signer is not None
 
 
 # --- signature and claimed digest ----------------------------------------------------------

@@ -372,7 +372,10 @@ def test_detached_signature_without_log_evidence_is_refused_and_says_what_to_do(
 def test_detached_signature_of_a_certificate_needs_a_time_even_then() -> None:
     world = one()
     bundle = world.message()
-    assert refused(world, None, detached_of(bundle), tlog_threshold=0) == "time-threshold"
+    with pytest.raises(VerificationError) as error:
+        accepted(world, None, detached_of(bundle), tlog_threshold=0)
+    assert error.value.check == "time-threshold"
+    assert "--rfc3161-timestamp" in (error.value.hint or "")
     stamped = detached_of(bundle, timestamp=bundle.timestamps[0])
     verified = accepted(world, None, stamped, tlog_threshold=0)
     assert verified.entries == ()

@@ -92,6 +92,38 @@ def test_fraction_of_a_second_is_kept() -> None:
     assert accepted(stamp(TSA, SIGNATURE, at=moment)).time == moment
 
 
+@pytest.mark.parametrize(
+    ("fraction", "microseconds"),
+    [(b".1234567", 123456), (b".123456789", 123456), (b"." + b"9" * 60, 999999), (b".5", 500000)],
+)
+def test_digits_beyond_the_microsecond_are_cut_off(fraction: bytes, microseconds: int) -> None:
+    written = f"{AT:%Y%m%d%H%M%S}".encode() + fraction + b"Z"
+    verified = accepted(stamp(TSA, SIGNATURE, at=AT, written=written))
+    assert verified.time == AT.replace(microsecond=microseconds)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"20260230000000Z",
+        b"20260101240000Z",
+        b"20260101000060Z",
+        b"20260101000000",
+        b"20260101000000.Z",
+        b"20260101000000.120Z",
+        b"20260101000000,5Z",
+        b"20260101000000.5",
+        b"20260101000000+0000",
+        b"202601010000Z",
+        b" 20260101000000Z",
+        b"00000101000000Z",
+        b"",
+    ],
+)
+def test_time_that_is_none_cannot_be_judged(written: bytes) -> None:
+    assert refused(stamp(TSA, SIGNATURE, at=AT, written=written)) == "timestamp-format"
+
+
 @pytest.mark.parametrize("count", [0, 1, 2], ids=["empty-set", "leaf", "leaf-and-root"])
 def test_embedded_certificates_of_the_authority_itself(count: int) -> None:
     assert accepted(stamp(TSA, SIGNATURE, at=AT, embedded=TSA.chain[:count])).time == AT

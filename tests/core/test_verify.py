@@ -244,6 +244,17 @@ def test_later_versions_need_the_checkpoint_whatever_the_option(proof: bool) -> 
     assert accepted(world, replace(world.message(), version=BundleVersion.V01)).omitted == ()
 
 
+def test_proof_of_one_log_is_proof_enough_for_one() -> None:
+    world, bundle, logs = with_two_logs()
+    root = world.root(tlogs=tuple(log.trusted() for log in logs))
+    first, second = bundle.entries
+    mixed = replace(
+        bundle, version=BundleVersion.COSIGN, entries=(first, replace(second, proof=None))
+    )
+    assert accepted(world, mixed, root).omitted == ()
+    assert accepted(world, mixed, root, tlog_threshold=2).omitted == ("inclusion-proof",)
+
+
 def test_bundle_without_entries_by_option() -> None:
     world = World()
     bundle = replace(world.message(), entries=())

@@ -64,6 +64,12 @@ class Mutant:
     lines: frozenset[int]
 
     @property
+    def check(self) -> str:
+        """The stable name under which the place refuses; empty if it is not a constant there."""
+        found = re.match(r"(?:Verification|MissingDigest)Error\('([a-z0-9-]+)'\)", self.text)
+        return found[1] if found and self.kind == "refusal" else ""
+
+    @property
     def name(self) -> str:
         """What the mutant is called, wherever in the file it stands."""
         return f"{self.module}.{self.function}: {self.kind}: {self.text}"
@@ -171,7 +177,7 @@ class _Places(ast.NodeTransformer):
         if node.name in self._steps and self._place(
             "step", node.body[0], node.name, _lines(node.body)
         ):
-            node.body = [ast.Pass()]
+            node.body = [ast.copy_location(ast.Pass(), node.body[0])]
         self._inside(node)
         self._function = ""
         return node
@@ -193,14 +199,14 @@ class _Places(ast.NodeTransformer):
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         if self._function and self._place("refusal", node, _short(node), _lines([node])):
-            return ast.Pass()
+            return ast.copy_location(ast.Pass(), node)
         return node  # its message is nothing to check
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         if not self._function or not isinstance(node.value, ast.Call):
             return node
         if self._place("call", node, _short(node), _lines([node])):
-            return ast.Pass()
+            return ast.copy_location(ast.Pass(), node)
         return self.generic_visit(node)
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
@@ -242,7 +248,7 @@ class _Places(ast.NodeTransformer):
                 for value in (True, False):
                     text = f"{_short(node)} is {value}"
                     if self._place("comparison", node, text, self._decided_by(node)):
-                        constant = ast.Constant(value)
+                        constant = ast.copy_location(ast.Constant(value), node)
         self.generic_visit(node)
         return constant or node
 
@@ -272,7 +278,7 @@ class _Places(ast.NodeTransformer):
         condition = self._parents[node]
         text = _short(condition.test) if isinstance(condition, ast.If) else "continue"
         if self._place("filter", node, text, _lines([node])):
-            return ast.Pass()
+            return ast.copy_location(ast.Pass(), node)
         return node
 
     def _decided_by(self, node: ast.AST) -> frozenset[int]:
@@ -312,5 +318,7 @@ def _short(node: ast.AST) -> str:
         first = node.exc.args[0] if node.exc.args else None
         name = repr(first.value) if isinstance(first, ast.Constant) else ""
         return f"{ast.unparse(node.exc.func)}({name[:60]})"
+    if isinstance(node, ast.Raise):
+        return "what was caught" if node.exc is None else ast.unparse(node.exc)
     text = " ".join(ast.unparse(node).split())
     return text if len(text) <= 100 else text[:97] + "..."

@@ -90,7 +90,11 @@ class Run:
         from hypothesis import Phase, settings
 
         settings.register_profile(
-            "mutants", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+            "mutants",
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=[Phase.explicit, Phase.generate],
         )
         settings.load_profile("mutants")
 
@@ -116,6 +120,9 @@ class Run:
         halves = [list(range(number, len(items), self._jobs)) for number in range(self._jobs)]
 
         def noted(_: int, told: Any) -> None:
+            if told is None or "error" in told:
+                broken.append(f"the tests could not be run: {told}")
+                return
             for name, line, numbers in told["lines"]:
                 coverage.tests[name, line].update(numbers)
             coverage.seconds.update({int(key): value for key, value in told["seconds"].items()})
@@ -123,8 +130,6 @@ class Run:
 
         works = [lambda half=half: _traced(items, half, files) for half in halves]
         _in_children(works, noted, jobs=self._jobs)
-        if len(coverage.seconds) + len(broken) < len(items):
-            broken.append("a process that runs the tests was lost")
         return coverage, broken
 
     def _run_all(self, items: list[pytest.Item], coverage: _Coverage) -> list[Outcome]:
@@ -132,6 +137,9 @@ class Run:
         found: dict[int, Outcome] = {}
 
         def noted(number: int, told: Any) -> None:
+            if told is not None and "error" in told:
+                self.broken.append(f"{self._mutants[number].name}: {told['error']}")
+                return
             killer = "limits" if told is None else told["killer"]
             found[number] = Outcome(self._mutants[number], killer, len(chosen[number]))
             if killer is None:
@@ -146,7 +154,7 @@ class Run:
             for mutant, order in zip(self._mutants, chosen, strict=True)
         ]
         _in_children(works, noted, jobs=self._jobs)
-        return [found[number] for number in range(len(self._mutants))]
+        return [found[number] for number in sorted(found)]
 
 
 # --- in the child --------------------------------------------------------------------------
@@ -311,9 +319,16 @@ def _fork(work: Callable[[], Mapping[str, Any]]) -> tuple[int, int]:
         os.dup2(null, 1)
         os.dup2(null, 2)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-        told = json.dumps(work()).encode()
+        told = _told(work)
         with os.fdopen(writable, "wb") as pipe:
-            pipe.write(told)
+            pipe.write(json.dumps(told).encode())
         status = 0
     finally:
         os._exit(status)
+
+
+def _told(work: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001  # a fault of this run, which must not look like a kill
+        return {"error": repr(error)}

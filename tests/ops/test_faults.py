@@ -311,10 +311,45 @@ async def test_no_stamp_no_bundle(autojump_clock, tmp_path, rekor, fault, code):
         with pytest.raises(DaemonError) as caught:
             await rig.sign()
         assert caught.value.code == code
-        # The entry is public all the same, and the ledger knows it.
+        # Nothing was made public for a bundle that nobody gets; also not of the next attempt.
         [outcome] = ledger_outcomes(rig)
         assert outcome["result"] == "failed"
-        assert outcome["entries"][0]["log_index"] in (0, INDEX_OFFSET)
+        assert "entries" not in outcome
+        with pytest.raises(DaemonError):
+            await rig.sign()
+        assert rig.faults["rekor-v1"].total == rig.faults["rekor-v2"].total == 0
+        rig.faults["tsa"].clear()
+        result = await rig.sign()
+        assert result.entries[0].log_index in (0, INDEX_OFFSET)
+
+
+async def test_an_authority_that_is_slow_does_not_hold_the_log_up(autojump_clock, tmp_path):
+    async with open_rig(tmp_path, "v2") as rig:
+        rig.faults["tsa"].fail(Delay(3))
+        rig.faults["rekor-v2"].fail(Delay(3))
+        began = trio.current_time()
+        await rig.sign()
+        assert trio.current_time() - began < 4
+
+
+async def test_an_authority_that_hangs_costs_one_entry_and_not_more(autojump_clock, tmp_path):
+    async with open_rig(tmp_path, "v2") as rig:
+        rig.faults["tsa"].fail(Delay(600))
+        for _ in range(3):
+            with pytest.raises(DaemonError):
+                await rig.sign()
+        assert rig.faults["rekor-v2"].total == 1
+        rig.faults["tsa"].clear()
+        await rig.sign()
+        assert rig.sigstore.counters()["rekor_v2_entries"] == 2
+
+
+async def test_an_authority_that_fails_once_is_asked_again_before_the_log(autojump_clock, tmp_path):
+    async with open_rig(tmp_path, "v2") as rig:
+        rig.faults["tsa"].fail_next(1, Status(503))
+        await rig.sign()
+        assert rig.faults["tsa"].total == 2
+        assert rig.sigstore.counters()["rekor_v2_entries"] == 1
 
 
 async def test_v2_without_an_authority_fails_before_anybody_is_asked(autojump_clock, tmp_path):

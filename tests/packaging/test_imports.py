@@ -35,16 +35,21 @@ HEAVY = {
 ALWAYS = {"keyless", "keyless._version", "keyless.cli"}
 COMMAND = ALWAYS | {"keyless.cli._options", "keyless.cli._output", "keyless.errors"}
 TALKING = COMMAND | {
-    "keyless._address", "keyless._calls", "keyless._client", "keyless._connect",
-    "keyless._exchange", "keyless._hash", "keyless._line", "keyless.cli._inputs",
-    "keyless.cli._session", "keyless.values", "keyless.wire", "keyless.wire._codec",
-    "keyless.wire._connection", "keyless.wire._framing", "keyless.wire._heads",
-    "keyless.wire._limits", "keyless.wire._messages", "keyless.wire._operations",
-    "keyless.wire._schema", "keyless.wire._state",
+    "keyless._address", "keyless._calls", "keyless._client", "keyless._client_daemon",
+    "keyless._connect", "keyless._exchange", "keyless._hash", "keyless._line",
+    "keyless.cli._inputs", "keyless.cli._session", "keyless.values", "keyless.wire",
+    "keyless.wire._codec", "keyless.wire._connection", "keyless.wire._framing",
+    "keyless.wire._heads", "keyless.wire._limits", "keyless.wire._messages",
+    "keyless.wire._operations", "keyless.wire._schema", "keyless.wire._state",
 }  # fmt: skip
 
+# Those that say which Sigstore look into the repository's configuration.
+PLACED = TALKING | {"keyless.cli._repository"}
 # Those that need an identity look for one.
-ASKING = TALKING | {"keyless._gather"}
+ASKING = PLACED | {"keyless._gather"}
+# What is told of the daemon.
+TOLD = {"keyless.states", "keyless._daemon_calls"}
+VERIFYING = {"keyless.cli._verify", "keyless.cli._detached", "keyless._verifying"}
 
 # -S: `site` runs what the .pth files of an environment say, and those import as they like.
 PROGRAM = """
@@ -118,13 +123,20 @@ LIGHT = {
     "version": (["--version"], ALWAYS),
     "help": (["--help"], ALWAYS),
     "help-of-a-command": (["help", "sandbox"], COMMAND | {"keyless.cli._sandbox"}),
-    "status": (["status"], TALKING | {"keyless.cli._status", "keyless.cli._text"}),
-    "status-json": (["status", "--json"], TALKING | {"keyless.cli._status", "keyless.cli._text"}),
+    "status": (["status"], TALKING | TOLD | {"keyless.cli._status", "keyless.cli._text"}),
+    "status-json": (
+        ["status", "--json"],
+        TALKING | TOLD | {"keyless.cli._status", "keyless.cli._text"},
+    ),
     "sign-json": (["sign", "--json", "f"], ASKING | {"keyless.cli._sign"}),
-    "whoami": (["whoami"], ASKING | {"keyless.cli._status", "keyless.cli._text"}),
+    "whoami": (
+        ["whoami"],
+        ASKING
+        | {"keyless._identities", "keyless.states", "keyless.cli._status", "keyless.cli._text"},
+    ),
     "trust": (
         ["trust"],
-        TALKING | {"keyless.cli._trust", "keyless.cli._status", "keyless.cli._text"},
+        TALKING | TOLD | {"keyless.cli._trust", "keyless.cli._status", "keyless.cli._text"},
     ),
     "sign": (["sign", "f"], ASKING | {"keyless.cli._sign"}),
     "sign-a-digest": (
@@ -136,10 +148,10 @@ LIGHT = {
         ["sign", "--batch", "--bundle", "b", "f", "key"],
         ASKING | {"keyless.cli._sign"},
     ),
-    "verify": (["verify", "--key", "key", "f"], TALKING | {"keyless.cli._verify"}),
+    "verify": (["verify", "--key", "key", "f"], PLACED | VERIFYING),
     "verify-an-identity": (
         ["verify", "--certificate-identity", "I", "--certificate-oidc-issuer", "U", "f"],
-        TALKING | {"keyless.cli._verify"},
+        PLACED | VERIFYING,
     ),
     "attest": (
         ["attest", "--predicate", "predicate", "--type", "spdx", "f"],

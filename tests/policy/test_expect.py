@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keylessd.core.certificate import Signer
+from keylessd.core.certificate import EXTENSIONS, Signer
 from keylessd.errors import InvalidInputError, VerificationError
 from keylessd.policy.expect import MAX_ACCEPTED, AnySigner, ExpectedSigner
 
@@ -275,3 +275,62 @@ def test_too_many() -> None:
     AnySigner((ONE,) * MAX_ACCEPTED)
     with pytest.raises(InvalidInputError):
         AnySigner((ONE,) * (MAX_ACCEPTED + 1))
+
+
+# --- names of extensions -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("build_signer_uri", "build_signer_uri"),
+        ("build-signer-uri", "build_signer_uri"),
+        ("BuildSignerURI", "build_signer_uri"),
+        ("buildSignerURI", "build_signer_uri"),
+        ("1.3.6.1.4.1.57264.1.9", "build_signer_uri"),
+        ("githubWorkflowTrigger", "github_workflow_trigger"),
+        ("1.3.6.1.4.1.57264.1.2", "github_workflow_trigger"),
+        ("sourceRepositoryVisibilityAtSigning", "source_repository_visibility"),
+        ("issuerV2", "issuer"),
+        ("1.3.6.1.4.1.57264.1.24", "token_subject"),
+    ],
+)
+def test_extension_has_several_spellings(spelling: str, name: str) -> None:
+    expected = ExpectedSigner(identity="a@b", issuer="i", extensions={spelling: "v"})
+    assert expected.extensions == {name: "v"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["build_signer"],
+        ["1.3.6.1.4.1.57264.1.7"],
+        ["1.3.6.1.4.1.57264.1.25"],
+        ["13614157264 1 9"],
+        [""],
+        ["build_signer_uri", "BuildSignerURI"],
+    ],
+)
+def test_extension_that_is_unknown_or_named_twice(names: list[str]) -> None:
+    with pytest.raises(InvalidInputError):
+        ExpectedSigner(identity="a@b", issuer="i", extensions=dict.fromkeys(names, "v"))
+
+
+def test_every_extension_of_fulcio_can_be_expected() -> None:
+    names = list(EXTENSIONS)
+    assert len(names) == 22  # .2 to .24 but .7, which is no extension
+    signer = Signer("a@b", "email", "i", {name: f"v {name}" for name in names})
+    for name in names:
+        ExpectedSigner(identity="a@b", issuer="i", extensions={name: f"v {name}"}).check(signer)
+        with pytest.raises(VerificationError) as caught:
+            ExpectedSigner(identity="a@b", issuer="i", extensions={name: "v"}).check(signer)
+        assert caught.value.check == "certificate-extension-value"
+
+
+def test_expression_among_several_that_matches_a_part_only_says_so() -> None:
+    exact = ExpectedSigner(identity="eve@example.com", issuer=GITHUB)
+    partly = ExpectedSigner(identity_regexp="https://github.com/org/", issuer=GITHUB)
+    for accepted, told in [((exact, partly), True), ((exact, exact), False)]:
+        with pytest.raises(VerificationError) as caught:
+            AnySigner(accepted).check(BY_GITHUB)
+        assert (caught.value.hint is not None) is told

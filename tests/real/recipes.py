@@ -17,6 +17,9 @@ from tests.real.versions import GO, node_modules
 _SIGNER = '--certificate-identity "$SIGNER" --certificate-oidc-issuer "$GITSIGN_OIDC_ISSUER"'
 _PYTHON_SIGNER = '--cert-identity "$SIGNER" --cert-oidc-issuer "$GITSIGN_OIDC_ISSUER"'
 _TRUST = '--trusted-root "$TRUSTED_ROOT"'
+# Where these are set cosign takes no trusted root from its repository.
+_NO_FILES = "env -u SIGSTORE_ROOT_FILE -u SIGSTORE_CT_LOG_PUBLIC_KEY_FILE"
+_NO_FILES += " -u SIGSTORE_REKOR_PUBLIC_KEY"
 _GIT = "-c gpg.format=x509 -c gpg.x509.program=gitsign -c user.name=builder -c user.email=$SIGNER"
 
 
@@ -54,8 +57,8 @@ RECIPES = (
             'cosign initialize --mirror "$TUF_MIRROR" --root "$TUF_ROOT_JSON"',
             'cosign sign-blob --yes --bundle "$FILE.cosign-tuf.json" "$FILE"',
             (
-                f"cosign verify-blob --new-bundle-format --use-signed-timestamps {_SIGNER}"
-                ' --bundle "$FILE.cosign-tuf.json" "$FILE"'
+                f"{_NO_FILES} cosign verify-blob --new-bundle-format --use-signed-timestamps"
+                f' {_SIGNER} --bundle "$FILE.cosign-tuf.json" "$FILE"'
             ),
         ),
     ),

@@ -107,13 +107,19 @@ def test_log_restarted_under_load(stack, house, instance: str) -> None:
 def test_stopped_timestamp_authority(stack, house, instance: str) -> None:
     (path,) = house.files(1, stem=f"no-tsa-{instance}-")
 
-    with stopped(stack.programs["tsa"]):
+    house.sign(instance, path, "--bundle", house.work / "before")  # all is well until then
+
+    with counted(stack) as added, stopped(stack.programs["tsa"]):
         failure = failure_of(house.keyless("sign", "--json", "--instance", instance, path))
 
     assert (failure.code, failure.status) == ("service_unavailable", 5), failure
     assert "timestamp" in failure.message.lower()
+    # Nothing is logged of which nobody gets a bundle.
+    assert added == {}
     assert not bundle_of(path).exists()
-    house.sign(instance, path)
+    with counted(stack) as added:
+        house.sign(instance, path)
+    assert added == {LOGS[instance]: 1}
     assert house.verify(path).returncode == 0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from keyless.wire import ConnectionClosed, Reply, Request, Welcome
+from keyless.wire import ConnectionClosed, Hello, Reply, Request, Welcome
 from keylessd.server.connections import Connections
 from keylessd.server.listen import Listening
 from keylessd.server.peer import Credentials
@@ -275,3 +275,29 @@ async def test_two_processes_get_the_same_share(listener: socket.socket) -> None
         served_before_quiet = it.running - before
 
         assert served_before_quiet < 100
+
+
+@pytest.mark.parametrize("said", [b"", b"abc"], ids=["nothing", "something"])
+async def test_who_has_left_is_not_served(autojump_clock: object, said: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(said)
+    theirs.close()
+    connections = Connections(
+        answer=None,  # type: ignore[arg-type]  # nobody is served
+        settings=Settings(),
+        own_uid=1000,
+        agent="test",
+        peer_credentials=lambda _: Credentials(pid=7, uid=1000, gid=1000),
+    )
+    assert not connections.admit(ours)
+    assert ours.fileno() == -1
+    assert connections.count == 0
+
+
+async def test_who_has_only_finished_sending_is_served(listener: socket.socket) -> None:
+    async with lab(listener, Settings()) as it:
+        client = await it.connect()
+        data = client.wire.send(Hello()) + client.wire.send(Request(1, "whoami", {}))
+        await client.stream.send_all(data)
+        await client.stream.send_eof()
+        assert isinstance(await client.receive(), Welcome)

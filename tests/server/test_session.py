@@ -23,7 +23,7 @@ from keyless.wire import (
     WireError,
 )
 from keylessd.server.limits import MIB, ByteBudget, Holder
-from keylessd.server.session import Progress, Session
+from keylessd.server.session import MAX_UNREAD, Progress, Session
 from keylessd.settings import Timeouts
 from wirepeer import STATUS, WirePeer
 
@@ -405,6 +405,52 @@ async def test_client_that_stops_reading_does_not_hold_its_requests(
         assert trio.current_time() == Timeouts().write
 
 
+async def records_of_60_kb(request: Request, progress: Progress) -> Reply | Failure:
+    await trio.lowlevel.checkpoint()
+    return Reply(request.id, {"records": 1}, {"records": bytes(60_000)})
+
+
+async def test_client_that_leaves_its_answers_is_not_read_from(autojump_clock: object) -> None:
+    started: list[int] = []
+
+    async def records(request: Request, progress: Progress) -> Reply | Failure:
+        started.append(request.id)
+        return await records_of_60_kb(request, progress)
+
+    async with lab(records) as it:  # type: ignore[arg-type]
+        await it.peer.hello()
+        send_all, is_read = it.session._stream.send_all, trio.Event()
+
+        async def send_when_read(data: bytes) -> None:
+            await is_read.wait()
+            await send_all(data)
+
+        it.session._stream.send_all = send_when_read
+        for number in range(1, 101):
+            await it.client.send_all(it.peer.wire.send(Request(number, "ledger", {})))
+            await wait_all_tasks_blocked()
+        assert len(started) == MAX_UNREAD // 60_000 + 1
+
+        is_read.set()
+        replies = [await it.peer.receive() for _ in range(100)]
+        assert {reply.id for reply in replies if isinstance(reply, Reply)} == set(range(1, 101))
+        assert trio.current_time() == 0
+
+
+async def test_client_that_leaves_its_answers_for_long_is_dropped(autojump_clock: object) -> None:
+    async with lab(records_of_60_kb) as it:  # type: ignore[arg-type]
+        await it.peer.hello()
+
+        async def never(data: bytes) -> None:
+            await trio.sleep_forever()
+
+        it.session._stream.send_all = never
+        for number in range(1, 101):
+            await it.client.send_all(it.peer.wire.send(Request(number, "ledger", {})))
+        await it.done.wait()
+        assert trio.current_time() == Timeouts().write
+
+
 async def test_events_come_before_the_reply_and_in_order(autojump_clock: object) -> None:
     work = Work()
     work.events = [("certificate", {"instance": "public"}), ("log", {"url": "u", "attempt": 1})]
@@ -468,9 +514,10 @@ async def test_work_that_outlives_its_request_does_not_speak_for_the_next_of_its
 async def test_answers_that_nobody_reads_are_bounded(autojump_clock: object) -> None:
     budget = ByteBudget(8)
     large = bytes(MIB)
+    all_are_there = trio.Event()
 
     async def records(request: Request, progress: Progress) -> Reply | Failure:
-        await trio.lowlevel.checkpoint()
+        await all_are_there.wait()
         return Reply(request.id, {"records": 1}, {"records": large})
 
     async with lab(records, budget=budget, lockstep=True, max_in_flight=64) as it:  # type: ignore[arg-type]
@@ -479,6 +526,8 @@ async def test_answers_that_nobody_reads_are_bounded(autojump_clock: object) -> 
         await it.client.send_all(
             b"".join(wire.send(Request(n, "ledger", {})) for n in range(1, 41))
         )
+        await wait_all_tasks_blocked()
+        all_are_there.set()
         await wait_all_tasks_blocked()
         # Half of the budget is the most that one process gets.
         assert budget.held <= 4 * MIB

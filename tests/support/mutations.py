@@ -179,7 +179,10 @@ class Mutator:
         raw = self._octets(value, at)
         if not raw or raw[:1] != b"{":
             return None
-        inner = json.loads(bytes(raw))
+        try:
+            inner = json.loads(bytes(raw))
+        except ValueError:  # a hash may begin so too
+            return None
         _, changed = self.mutation(inner)
         return "inner", self._dump(replaced(value, at, base64.b64encode(changed).decode()))
 

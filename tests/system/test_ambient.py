@@ -14,7 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from givers import AGENT_TOKEN, REQUEST_TOKEN, Buildkite, GitHub, Metadata, served
+from givers import (
+    ACCOUNT,
+    AGENT_TOKEN,
+    REQUEST_TOKEN,
+    Buildkite,
+    GitHub,
+    IamCredentials,
+    Metadata,
+    served,
+)
 from keylessd.sandbox.workloads import CLAIMS, PATHS
 from standing import Standing, bundle_of, standing
 
@@ -36,6 +45,11 @@ instance = ["sandbox"]
 kind = "file"
 path = "{pod}"
 instance = ["sandbox"]
+
+[identity.build]
+kind = "google-impersonation"
+metadata_host = "{metadata}"
+url = "{iam}"
 
 [identity.elsewhere]
 kind = "file"
@@ -116,6 +130,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     tokens: dict[str, str] = {}
     github, buildkite = GitHub(lambda _: tokens["github"]), Buildkite(lambda _: tokens["buildkite"])
     metadata = Metadata(lambda _, **__: tokens["login"])
+    iam = IamCredentials(lambda _, **__: tokens["build"])
     pod = directory / "pod"
     config = directory / "config" / "keyless"
     config.mkdir(parents=True)
@@ -123,10 +138,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         github_at = stack.enter_context(served(github))
         buildkite_at = stack.enter_context(served(buildkite))
         metadata_at = stack.enter_context(served(metadata)).removeprefix("http://")
-        (config / "config.toml").write_text(CONFIG.format(metadata=metadata_at, pod=pod / "token"))
+        iam_at = stack.enter_context(served(iam))
+        (config / "config.toml").write_text(
+            CONFIG.format(metadata=metadata_at, iam=iam_at, pod=pod / "token")
+        )
         for house in standing(directory):
             tokens |= {name: house.token("--issuer", name) for name in NAMES}
             tokens["login"] = house.token()
+            tokens["build"] = house.token("--email", ACCOUNT)
+            # As Cloud Build sets it, for the daemon that the client starts.
+            house.environ["GOOGLE_SERVICE_ACCOUNT_NAME"] = ACCOUNT
             project(pod, tokens["kubernetes"])
             yield Place(house, github, github_at, buildkite, buildkite_at, tokens, pod)
 
@@ -218,7 +239,21 @@ def test_what_the_daemon_holds_is_chosen_by_name(place: Place) -> None:
     assert [(one["name"], one["source"]) for one in found if one.get("name")] == [
         ("machine", "google-metadata"),
         ("pod", "file"),
+        ("build", "google-impersonation"),
     ]
+
+
+def test_a_step_of_cloud_build_signs_as_its_service_account(place: Place) -> None:
+    path = place.signs({}, "--identity", "build")
+    done = place.house.keyless(
+        "verify",
+        *("--certificate-identity", ACCOUNT),
+        *("--certificate-oidc-issuer", place.house.urls["oidc_issuer"]),
+        path,
+    )
+    assert done.returncode == 0, done.stderr
+    # By its address too, once it is known.
+    place.signs({}, "--identity", ACCOUNT)
 
 
 @pytest.mark.parametrize("name", ["elsewhere", "others", "nobody"])

@@ -88,6 +88,7 @@ _WITHOUT = {
     "certificate-transparency": "certificate in NO transparency log",
 }
 _MAX_THRESHOLD = 32  # as the protocol has it
+_MAX_ACCEPTED = 64  # likewise
 _WORKFLOW = ("trigger", "sha", "name", "repository", "ref")
 
 
@@ -192,6 +193,11 @@ def _accepted(options: Options) -> "list[AcceptedSigner]":
     if not identities or not issuers:
         missing = "--certificate-identity" if not identities else "--certificate-oidc-issuer"
         raise UsageError(f"{missing} is missing: an identity means nothing without its issuer")
+    if len(identities) * len(issuers) > _MAX_ACCEPTED:
+        raise UsageError(
+            f"{len(identities)} identities from {len(issuers)} issuers are"
+            f" {len(identities) * len(issuers)} signers; at most {_MAX_ACCEPTED} may be accepted"
+        )
     return [
         AcceptedSigner(**dict((identity, issuer)), extensions=extensions)
         for identity in identities
@@ -209,7 +215,10 @@ def _extensions(options: Options) -> "dict[str, str]":
         name, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--certificate-extension takes NAME=VALUE, not {text}")
-        wanted[name.replace("-", "_")] = value
+        name = name.replace("-", "_")
+        if name in wanted:
+            raise UsageError(f"the certificate extension {name} is expected twice")
+        wanted[name] = value
     return wanted
 
 

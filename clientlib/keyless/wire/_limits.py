@@ -70,6 +70,6 @@ MAX_MESSAGE = 2048  # characters; an error's sentence, hint or fact
 MAX_DETAILS = 16  # facts in one error or event
 MAX_SUBJECTS = 64  # subjects in the head of one `attest`
 MAX_BATCH = 1024  # subjects of one `sign_batch`; the verifier's own bound
-MAX_ACCEPTED = 16  # accepted signers of one `verify`
+MAX_ACCEPTED = 64  # accepted signers of one `verify`
 MAX_THRESHOLD = 32  # logs, times or SCTs that `verify` may ask for
 MAX_LEDGER = 1000  # records of one `ledger` reply; the file itself has the rest

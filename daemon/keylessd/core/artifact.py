@@ -6,6 +6,7 @@ Knows artifacts by their digests alone. Whose key it is, is settled before.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -58,6 +59,10 @@ class SignedStatement:
     digest: Digest | None
 
 
+_NOT_PURE = (
+    "of Ed25519 keys, signatures over a digest are verified here (Ed25519ph), and over envelopes"
+)
+
 # --- the signature -------------------------------------------------------------------------
 
 
@@ -75,7 +80,7 @@ def verify_content(
 
     Returns:
         The digest that was signed: the artifact's, or that of an envelope's pre-authentication
-        encoding; None if the key signs the encoding itself (Ed25519).
+        encoding; None if the key signed the encoding itself (Ed25519).
 
     Raises:
         MissingDigestError: The key signs with a hash that is not among the digests.
@@ -88,10 +93,10 @@ def verify_content(
 
 
 def _hashes_of(key: PublicKey) -> tuple[HashAlgorithm, ...]:
-    """Return the hashes the key may have signed with, the usual one first."""
+    """Return the hashes the key may have signed a digest by, the usual one first."""
     usual = signing_hash(key)
     if usual is None:
-        return ()
+        return (HashAlgorithm.SHA512,)  # Ed25519ph
     # Signers of old used SHA-256 with every curve, and Rekor v1 still does for envelopes.
     return tuple(dict.fromkeys((usual, HashAlgorithm.SHA256)))
 
@@ -100,11 +105,12 @@ def _verify_message_signature(
     content: MessageSignature, key: PublicKey, digests: Mapping[HashAlgorithm, Digest]
 ) -> Digest:
     algorithms = _hashes_of(key)
-    if not algorithms:
+    is_ed25519 = isinstance(key, ed25519.Ed25519PublicKey)
+    if is_ed25519 and content.digest is not None and content.digest.algorithm not in algorithms:
         raise VerificationError(
             "key-kind",
             "an Ed25519 key signs the artifact itself, which its digest cannot stand for",
-            hint="sign with an ECDSA key, or sign a statement about the artifact",
+            hint=_NOT_PURE,
         )
     if content.digest is not None:
         _check_claimed_digest(content.digest, algorithms, digests)
@@ -120,7 +126,11 @@ def _verify_message_signature(
     for algorithm in algorithms:
         if algorithm not in digests:
             raise MissingDigestError("signature", algorithm)
-    raise VerificationError("signature", "the signature is not the signer's over this artifact")
+    raise VerificationError(
+        "signature",
+        "the signature is not the signer's over this artifact",
+        hint=_NOT_PURE if is_ed25519 else None,
+    )
 
 
 def _check_claimed_digest(
@@ -150,11 +160,9 @@ def _check_claimed_digest(
 def _verify_envelope(content: DsseEnvelope, key: PublicKey) -> Digest | None:
     message = pae(content.payload_type, content.payload)
     if isinstance(key, ed25519.Ed25519PublicKey):
-        try:
+        with suppress(BadSignatureError):
             verify_message(key, content.signature, message)
-        except BadSignatureError as exc:
-            raise _bad_envelope() from exc
-        return None
+            return None
     for algorithm in _hashes_of(key):
         digest = digest_of(algorithm, message)
         try:

@@ -112,7 +112,8 @@ class TstInfo:
     policy: ObjectIdentifier
     message_imprint: MessageImprint
     serial_number: int
-    gen_time: asn1.GeneralizedTime
+    # A GeneralizedTime. The codec's own type refuses more digits than a microsecond has.
+    gen_time: asn1.TLV
     accuracy: Accuracy | None
     ordering: Annotated[bool, asn1.Default(value=False)]
     nonce: int | None

@@ -171,6 +171,7 @@ def extension_of(certificate: x509.Certificate, kind: type[E]) -> x509.Extension
     return None
 
 
+@lru_cache(maxsize=_PARSED_CERTIFICATES)
 def key_of(certificate: x509.Certificate) -> PublicKey:
     """Return the certificate's public key.
 

@@ -57,10 +57,7 @@ def verify_chain(
     """
     check_valid_at(leaf, at, what="signing certificate", check="certificate-expired")
     in_use = [authority for authority in authorities if authority.valid_for.contains(at)]
-    failure = VerificationError(
-        "certificate-chain",
-        f"no certificate authority of the trust root was in use at {at.isoformat()}",
-    )
+    failure: VerificationError | None = None
     for authority in in_use:
         try:
             return verify_path(
@@ -72,7 +69,12 @@ def verify_chain(
             )
         except VerificationError as exc:
             failure = exc
-    raise failure
+    if failure is not None:
+        raise failure
+    raise VerificationError(
+        "certificate-chain",
+        f"no certificate authority of the trust root was in use at {at.isoformat()}",
+    )
 
 
 def check_valid_at(certificate: x509.Certificate, at: datetime, *, what: str, check: str) -> None:
@@ -205,16 +207,22 @@ def _seen(issuers: tuple[x509.Certificate, ...]) -> _Seen:
 
 
 def _verify(leaf: x509.Certificate, issuers: tuple[x509.Certificate, ...], at: datetime) -> None:
-    verifier = (
-        PolicyBuilder()
-        .store(_store(issuers[-1]))
-        .time(at.astimezone(UTC).replace(tzinfo=None))
-        .max_chain_depth(len(issuers))
-        .extension_policies(ca_policy=_authority_policy(), ee_policy=_leaf_policy())
-        .build_client_verifier()
-    )
+    time = at.astimezone(UTC).replace(tzinfo=None)
+    verifier = _policy(issuers).time(time).build_client_verifier()
     if verifier.verify(leaf, list(issuers[:-1])).chain != [leaf, *issuers]:
         raise _BadPathError("the certificate's path leaves the authority's chain")
+
+
+@lru_cache(maxsize=_KEPT_AUTHORITIES)
+def _policy(issuers: tuple[x509.Certificate, ...]) -> PolicyBuilder:
+    # The anchor alone is in the store. An intermediate there would be an anchor itself, and the
+    # validity of those above it would never be looked at.
+    return (
+        PolicyBuilder()
+        .store(Store([issuers[-1]]))
+        .max_chain_depth(len(issuers))
+        .extension_policies(ca_policy=_authority_policy(), ee_policy=_leaf_policy())
+    )
 
 
 def _check_authority_usage(certificate: x509.Certificate, usage: x509.ObjectIdentifier) -> None:
@@ -224,13 +232,6 @@ def _check_authority_usage(certificate: x509.Certificate, usage: x509.ObjectIden
         return
     if usage not in usages.value and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in usages.value:
         raise _BadPathError("an authority's certificate is restricted to another key usage")
-
-
-@lru_cache(maxsize=64)
-def _store(anchor: x509.Certificate) -> Store:
-    # The anchor alone. An intermediate in here would be an anchor itself, and the validity of
-    # those above it would never be looked at.
-    return Store([anchor])
 
 
 @lru_cache(maxsize=1)

@@ -9,13 +9,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import NoReturn
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from keylessd.core.bundle import DsseEnvelope, MessageSignature, TlogEntry
 from keylessd.core.canonical import canonical_json
-from keylessd.core.certificate import read_certificate, read_pem_certificate
+from keylessd.core.certificate import key_of, read_certificate, read_pem_certificate
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
 from keylessd.core.keys import (
     BadSignatureError,
@@ -23,7 +22,6 @@ from keylessd.core.keys import (
     key_details,
     load_public_key,
     spki,
-    supported_key,
 )
 from keylessd.core.log_signature import verify_log_signature
 from keylessd.core.strict_json import (
@@ -93,7 +91,6 @@ def check_entry(
             says more than it should; ``"entry-signature"``, ``"entry-verifier"`` or
             ``"entry-digest"`` if that part is not the bundle's.
     """
-    log_generation(entry.kind, entry.version)
     signer = _Signer(verifier, is_certificate)
     claimed = (entry.kind, entry.version)
     kinds = _MESSAGE_KINDS if isinstance(content, MessageSignature) else _ENVELOPE_KINDS
@@ -336,9 +333,9 @@ def _match_pem(pem: bytes, signer: _Signer) -> None:
 def _key_of(signer: _Signer) -> PublicKey:
     try:
         if signer.is_certificate:
-            return supported_key(read_certificate(signer.der).public_key())
+            return key_of(read_certificate(signer.der))
         return load_public_key(signer.der)
-    except (ValueError, UnsupportedAlgorithm, InvalidInputError) as exc:
+    except (ValueError, VerificationError, InvalidInputError) as exc:
         raise VerificationError("entry-verifier", "the signer's key is not supported") from exc
 
 

@@ -74,7 +74,10 @@ def _logged(logged: LoggedEntry) -> list[str]:
             f"leaf {entry.proof.log_index} of {checkpoint.size}, by {len(entry.proof.hashes)} "
             f"hashes up to the root {checkpoint.root_hash.hex()}, which the log signed"
         )
-        others = [line.name for line in checkpoint.signatures if line.name != log.name]
+        own = checkpoint.origin.partition(" - ")[0]
+        if own != log.name:
+            facts.append(f"the log calls itself {own}")
+        others = [line.name for line in checkpoint.signatures if line.name != own]
         if others:
             more = "" if len(others) <= _SHOWN_NAMES else f" and {len(others) - _SHOWN_NAMES} more"
             facts.append(

@@ -71,7 +71,7 @@ def verify_logged(
             ``promise-missing``, ``proof-missing``, ``checkpoint-...``, ``proof-checkpoint``,
             ``log-index``, ``inclusion-proof``, ``inclusion-promise`` or ``integrated-time``.
     """
-    failure: VerificationError = UnknownLogError(entry)
+    failure: VerificationError | None = None
     for log in tlogs:
         if log.log_id != entry.log_id:
             continue
@@ -80,15 +80,17 @@ def verify_logged(
             return _verify_in(entry, log, promise_only=promise_only)
         except VerificationError as exc:
             failure = exc
-    raise failure
+    raise failure or UnknownLogError(entry)
 
 
 def _verify_in(entry: TlogEntry, log: TransparencyLog, *, promise_only: bool) -> LoggedEntry:
     generation = log_generation(entry.kind, entry.version)
     _check_log_usable(log)
     _check_promise_shape(entry, generation)
-    proof, checkpoint = _proof_of(entry, generation, promise_only=promise_only)
-    if proof is not None and checkpoint is not None:
+    found = _proof_of(entry, generation, promise_only=promise_only)
+    checkpoint = None
+    if found is not None:
+        proof, checkpoint = found
         _check_checkpoint(checkpoint, log, generation)
         _check_proof_of_checkpoint(proof, checkpoint)
         _check_index(entry, proof, generation)
@@ -119,8 +121,8 @@ def _check_promise_shape(entry: TlogEntry, generation: int) -> None:
 
 def _proof_of(
     entry: TlogEntry, generation: int, *, promise_only: bool
-) -> tuple[InclusionProof | None, Checkpoint | None]:
-    """Return the proof of the entry's presence with its checkpoint, neither if it has none.
+) -> tuple[InclusionProof, Checkpoint] | None:
+    """Return the proof of the entry's presence with its checkpoint, None if it has none.
 
     Bundles of v0.1 may hold a proof without a checkpoint. Nobody signed its root, so it proves
     nothing and is as good as none; such an entry has its promise alone.
@@ -128,15 +130,20 @@ def _proof_of(
     if entry.proof is not None and entry.proof.checkpoint is not None:
         return entry.proof, parse_checkpoint(entry.proof.checkpoint)
     if generation == REKOR_V2 or not promise_only:
+        promised = generation != REKOR_V2 and entry.promise is not None
         raise VerificationError(
-            "proof-missing", "the entry has no proof of inclusion with a checkpoint"
+            "proof-missing",
+            "the entry has no proof of inclusion with a checkpoint",
+            hint="in old (v0.1) bundles, --promise-only accepts the log's promise in its place"
+            if promised
+            else None,
         )
     if entry.promise is None:
         raise VerificationError("promise-missing", "the entry has no promise and no checkpoint")
     if entry.proof is not None:
         # It proves nothing, but one that is wrong was not what the log said.
         _check_inclusion(entry, entry.proof)
-    return None, None
+    return None
 
 
 # --- inclusion -----------------------------------------------------------------------------

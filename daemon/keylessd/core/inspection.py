@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 NOTE = "nothing of this was verified"
 MAX_SUBJECTS = 64  # shown; their number is told
 MAX_PREDICATE = 256 << 10  # bytes of a payload whose predicate is shown
+MAX_SHOWN = 12 << 20  # bytes; a reply carries at most 16 MiB
 MAX_PARTS = 100  # shown of a bundle that cannot be read as a whole
 _TEXT = 2000  # characters of a text that a stranger wrote
 
@@ -84,8 +85,15 @@ def inspect_bundle(raw: bytes | None, detached: Detached) -> Inspection:
     else:
         form = bundle.version.value
         shown |= {"form": form} | _whole(bundle)
-    text = json.dumps(shown, ensure_ascii=True, separators=(",", ":"))
-    return Inspection(form, text.encode("ascii"))
+    encoded = _encoded(shown)
+    if len(encoded) > MAX_SHOWN:
+        size: JsonObject = {"check": "too-large", "message": f"{len(encoded)} bytes to show"}
+        encoded = _encoded({"verified": False, "note": NOTE, "form": form, "problem": size})
+    return Inspection(form, encoded)
+
+
+def _encoded(shown: JsonObject) -> bytes:
+    return json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _whole(bundle: Bundle) -> JsonObject:

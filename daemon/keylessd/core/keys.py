@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
+from keylessd.core.ed25519ph import verify_prehashed
 from keylessd.errors import InvalidInputError
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
@@ -160,15 +161,21 @@ def verify_digest(key: PublicKey, signature: bytes, digest: Digest) -> None:
     formats fix it: a checkpoint is always hashed with SHA-256.
 
     Raises:
-        BadSignatureError: It does not verify, or the key signs messages only (Ed25519).
+        BadSignatureError: It does not verify; or it is of an Ed25519 key, which signs no digest but
+            SHA-512 (Ed25519ph).
     """
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        if digest.algorithm is not HashAlgorithm.SHA512:
+            raise BadSignatureError("Ed25519 signs messages, or SHA-512 digests")
+        if not verify_prehashed(raw, signature, digest.value):
+            raise BadSignatureError
+        return
     prehashed = Prehashed(digest.algorithm.hash())
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signature, digest.value, ec.ECDSA(prehashed))
-        elif isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, digest.value, padding.PKCS1v15(), prehashed)
         else:
-            raise BadSignatureError("Ed25519 signs messages; a digest alone cannot be verified")
+            key.verify(signature, digest.value, padding.PKCS1v15(), prehashed)
     except (InvalidSignature, UnsupportedAlgorithm) as exc:
         raise BadSignatureError from exc

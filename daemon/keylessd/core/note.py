@@ -136,10 +136,8 @@ def _own_lines_v2(
 
     A log may have been told its host's name alone, where its URL has a port or a path too.
     """
-    hints = {log_name: {key_hint}}
-    hints.setdefault(host_of(log_name), set()).update(
-        {key_hint, note_key_id(host_of(log_name), key)[:_HINT_BYTES]}
-    )
+    host = host_of(log_name)
+    hints = {host: {key_hint, note_key_id(host, key)[:_HINT_BYTES]}, log_name: {key_hint}}
     if checkpoint.origin not in hints:
         raise _other_origin(checkpoint, log_name)
     return [

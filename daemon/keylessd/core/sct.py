@@ -284,7 +284,9 @@ def embedded_scts(leaf: x509.Certificate) -> tuple[SignedCertificateTimestamp, .
         return parse_sct_list(asn1.decode(bytes, extension.value.public_bytes()))
     except x509.ExtensionNotFound as exc:
         raise VerificationError(
-            "sct-missing", "the certificate holds no signed certificate timestamp"
+            "sct-missing",
+            "the certificate holds no signed certificate timestamp",
+            hint="where a Sigstore has no certificate log, --insecure-ignore-sct does without",
         ) from exc
     except ValueError as exc:
         raise VerificationError(
@@ -306,9 +308,7 @@ def verify_sct(
         VerificationError: ``sct-log`` if no log has that id, ``sct-signature``, or ``sct-time`` if
             the log's key was not in use then.
     """
-    failure = VerificationError(
-        "sct-log", f"the trust root has no certificate transparency log {sct.log_id.hex()}"
-    )
+    failure: VerificationError | None = None
     for log in ctlogs:
         if log.log_id != sct.log_id:
             continue
@@ -319,7 +319,11 @@ def verify_sct(
             failure = exc
         else:
             return VerifiedSct(log.base_url, time, log.operator, log.log_id)
-    raise failure
+    if failure is not None:
+        raise failure
+    raise VerificationError(
+        "sct-log", f"the trust root has no certificate transparency log {sct.log_id.hex()}"
+    )
 
 
 def _check_signature(

@@ -176,6 +176,9 @@ def check_time_threshold(case: Case) -> None:
             f"{counted} sources vouch for the time of the signature, {wanted} are required",
             found=str(counted),
             wanted=str(wanted),
+            hint="a timestamp of the signature proves its time: --rfc3161-timestamp"
+            if case.bundle.version is BundleVersion.DETACHED and not case.bundle.timestamps
+            else None,
         )
 
 

@@ -61,18 +61,14 @@ def loads(raw: bytes, *, max_bytes: int, max_depth: int = 64) -> JsonValue:
     if _depth(raw, enough=max_depth) > max_depth:
         raise StrictJsonError(f"JSON is nested deeper than {max_depth}")
     try:
-        value: JsonValue = json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
+        value: JsonValue = _DECODER.decode(raw.decode("utf-8"))
     except StrictJsonError:
         raise
     except UnicodeDecodeError as exc:
         raise StrictJsonError(f"not UTF-8 at byte {exc.start}") from exc
     except json.JSONDecodeError as exc:
-        raise StrictJsonError(f"not JSON: {exc.msg} at character {exc.pos}") from exc
+        what = exc.msg.removesuffix(" at")
+        raise StrictJsonError(f"not JSON: {what} at character {exc.pos}") from exc
     except (ValueError, RecursionError) as exc:  # an integer of thousands of digits
         raise StrictJsonError("not JSON that can be represented") from exc
     if _SURROGATE_ESCAPE.search(raw):
@@ -91,9 +87,10 @@ def decode_base64(text: str) -> bytes:
     except ValueError as exc:
         raise StrictJsonError("not standard base64") from exc
     # One pad character leaves 2 bits of the last digit unused, two leave 4: they must be zero.
+    # The decoder does not look at them, nor at pad characters after the last group of four.
     pads = text[-2:].count("=")
-    if text[-1 - pads : len(text) - pads] not in _LAST_DIGITS[pads]:
-        raise StrictJsonError("not standard base64: unused bits are set")
+    if len(text) % 4 or text[-1 - pads : len(text) - pads] not in _LAST_DIGITS[pads]:
+        raise StrictJsonError("not standard base64: padding or unused bits are wrong")
     return decoded
 
 
@@ -342,3 +339,8 @@ def _camel(name: str) -> str:
     """Return the lowerCamelCase spelling that proto3 JSON gives a field name."""
     first, *rest = name.split("_")
     return first + "".join(part[:1].upper() + part[1:] for part in rest)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+)

@@ -200,7 +200,7 @@ def _single_value(
 
 
 def _check_signature(token: Token, authority: Authority) -> None:
-    key = authority.chain[0].public_key()
+    key = _key_of(authority.chain[0])
     signed = asn1.signed_form(token.signer.signed_attributes)
     signature = token.signer.signature
     oid = token.signer.signature_algorithm.algorithm
@@ -227,6 +227,11 @@ def _check_signature(token: Token, authority: Authority) -> None:
         f"the timestamp's signature algorithm {oid.dotted_string} does not fit the key of "
         f"{authority.uri!r}",
     )
+
+
+@lru_cache(maxsize=_KEPT_AUTHORITIES)
+def _key_of(certificate: x509.Certificate) -> object:
+    return certificate.public_key()
 
 
 # --- 3. the signer -------------------------------------------------------------------------

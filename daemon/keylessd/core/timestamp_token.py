@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from datetime import UTC, datetime
+from typing import TypeVar
 
 from keylessd.core import asn1
 from keylessd.core.digests import HashAlgorithm
 from keylessd.errors import VerificationError
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 T = TypeVar("T")
 
@@ -22,6 +21,10 @@ HASH_OIDS = {
     HashAlgorithm.SHA384: asn1.OID_SHA384,
     HashAlgorithm.SHA512: asn1.OID_SHA512,
 }
+# Tag, length, and RFC 3161, 2.4.2: in UTC, with seconds, and no zero at the end of the fraction.
+_GENERALIZED_TIME = re.compile(
+    rb"\x18[\x0f-\x7f]([0-9]{4})" + rb"([0-9]{2})" * 5 + rb"(?:\.([0-9]*[1-9]))?Z"
+)
 _HASHES = {oid: algorithm for algorithm, oid in HASH_OIDS.items()}
 
 
@@ -73,7 +76,20 @@ class Token:
         info = decode_part(asn1.TstInfo, data.content.content)
         if info.version != 1:
             raise malformed(f"version {info.version} of the timestamp")
-        return cls(data, signers[0], data.content.content, info, info.gen_time.as_datetime())
+        return cls(data, signers[0], data.content.content, info, _time_of(info))
+
+
+def _time_of(info: asn1.TstInfo) -> datetime:
+    """Return when the stamp was made. Digits beyond the microsecond are cut off."""
+    match = _GENERALIZED_TIME.fullmatch(asn1.encode(info.gen_time))
+    if match is None:
+        raise malformed("its time is no GeneralizedTime in DER")
+    year, month, day, hour, minute, second = map(int, match.groups()[:6])
+    microsecond = int((match[7] or b"0")[:6].ljust(6, b"0"))
+    try:
+        return datetime(year, month, day, hour, minute, second, microsecond, UTC)
+    except ValueError as exc:
+        raise malformed(f"its time is none: {exc}") from exc
 
 
 def _check_status(status: asn1.PkiStatusInfo) -> None:

@@ -213,9 +213,16 @@ def _facts(case: Case, names: tuple[str, ...], listed: tuple[Step, ...]) -> Veri
 def _omitted(case: Case) -> tuple[str, ...]:
     """Return what a bundle is usually verified by and this one was not, as the caller allowed."""
     omitted = []
+    proven = len(
+        {
+            logged.log.operator or logged.log.log_id
+            for logged in case.logged
+            if logged.checkpoint is not None
+        }
+    )
     if not case.logged:
         omitted.append("log-entries")
-    if any(logged.checkpoint is None for logged in case.logged):
+    elif proven < max(1, case.options.tlog_threshold):
         omitted.append("inclusion-proof")
     if case.managed is None and case.options.sct_threshold == 0:
         omitted.append("certificate-transparency")

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from keylessd.trust.material import TrustMaterial
     from keylessd.trust.where import Where
 
+# What an authority has before the logs are asked: more than a refused connection takes, less than
+# anybody notices.
+HEAD_START_SECONDS = 0.01
+MAX_SILENT = 256
 # A log that has the entry already and cannot be read wants another signature; more than once is
 # no coincidence.
 MAX_SIGNATURES = 3
@@ -103,6 +107,8 @@ class Publisher:
         self._threads = threads
         self._rng = rng
         self._refresh = refresh
+        # Authorities whose last answer was none.
+        self._silent: set[str] = set()
 
     async def publish(self, job: Publication) -> Published:
         """Sign, stamp, log and verify.
@@ -136,23 +142,50 @@ class Publisher:
     async def _stamp_and_log(
         self, job: Publication, signature: bytes
     ) -> tuple[Answers[bytes], Answers[TlogEntry]]:
-        """Ask authorities and logs side by side: both attest the same signature."""
+        """Ask authorities and logs side by side: both attest the same signature.
+
+        But no log is asked while an authority seems to be out of order: without its stamp an
+        entry would be public for nothing. What is down says so within the head start, and what
+        hangs was found out by the request before.
+        """
         stamps: Answers[bytes] = Answers([], [], complete=True)
         if job.plan.tsas.required == 0:
             return stamps, await self._log(job, signature)
+        stamped = trio.Event()
+        trouble = _Trouble(any(one.url in self._silent for one in job.plan.tsas.services))
 
         async def stamp_all() -> None:
             nonlocal stamps
-            stamps = await ask(job.plan.tsas, lambda service: self._stamp(job, service, signature))
+            stamps = await ask(
+                job.plan.tsas, lambda service: self._stamp(job, service, signature, trouble)
+            )
+            stamped.set()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stamp_all)
+            with trio.move_on_after(HEAD_START_SECONDS):
+                await stamped.wait()
+            if trouble.is_seen:
+                await stamped.wait()
+            if stamped.is_set() and not stamps.complete:
+                return stamps, Answers([], [], complete=False)
             entries = await self._log(job, signature)
         return stamps, entries
 
-    async def _stamp(self, job: Publication, service: Service, signature: bytes) -> bytes:
+    async def _stamp(
+        self, job: Publication, service: Service, signature: bytes, trouble: _Trouble
+    ) -> bytes:
         nonce = self._rng.getrandbits(tsa.NONCE_BITS) | 1  # never 0
-        response = await tsa.stamp(self._http, service.url, signature, nonce=nonce)
+        try:
+            response = await tsa.stamp(
+                self._http, service.url, signature, nonce=nonce, on_retry=trouble.see
+            )
+        except DaemonError:
+            trouble.see()
+            if len(self._silent) < MAX_SILENT:
+                self._silent.add(service.url)
+            raise
+        self._silent.discard(service.url)
         job.progress("timestamped", {"url": shown_url(service.url)})
         return response
 
@@ -240,6 +273,17 @@ class Publisher:
             raise error from exc
         job.progress("verified", {})
         return published
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """Whether an authority seems to be out of order."""
+
+    is_seen: bool
+
+    def see(self) -> None:
+        """Note that one did not answer as it should."""
+        self.is_seen = True
 
 
 def _sign(job: Publication) -> bytes:

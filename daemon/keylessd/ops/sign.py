@@ -60,10 +60,11 @@ __all__ = ["AttestRequest", "Progress", "SignOps", "SignRequest", "SignResult"]
 # answer seen takes (v1 30 s; v2 20 s, and once more for a second signature), and room for clocks
 # that differ.
 MARGINS = {1: timedelta(seconds=60), 2: timedelta(seconds=90)}
-# Signatures that one log works on at once. A Rekor v1 log writes no faster with more than 64 and
-# answers 500 at 256, since each takes a connection of its database (151 by default). A v2 log
-# answers all that wait for its next checkpoint together, so the more the better.
-ACTIVE = {1: 64, 2: 256}
+# Signatures that one log works on at once. A Rekor v1 log needs some 64 to write as fast as it can,
+# and answers 500 at 256, since each takes a connection of its database (151 by default); some of
+# those under way here are not with the log but before or after it. A v2 log answers all that wait
+# for its next checkpoint together, so the more the better.
+ACTIVE = {1: 96, 2: 256}
 # From the signature on nothing is cancelled, but nothing takes longer than this: two rounds of
 # a log's own deadline.
 PUBLISH_SECONDS = 100.0

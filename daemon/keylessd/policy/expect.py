@@ -41,7 +41,8 @@ class ExpectedSigner:
         issuer: The exact OIDC issuer, or None if issuer_regexp is given.
         issuer_regexp: RE2 expression for the whole of it.
         extensions: Certificate extensions by name (`keylessd.core.certificate.EXTENSIONS`) and
-            their exact values.
+            their exact values. Fulcio's own spelling (``BuildSignerURI``) and the object
+            identifier are names too.
         kind: ``"email"``, ``"uri"`` or ``"othername"``; None for the kinds that the exact
             identity can be written as.
 
@@ -62,12 +63,10 @@ class ExpectedSigner:
     def __post_init__(self) -> None:
         identity = _pattern_of("identity", self.identity, self.identity_regexp)
         issuer = _pattern_of("issuer", self.issuer, self.issuer_regexp)
-        unknown = sorted(set(self.extensions) - set(EXTENSIONS))
-        if unknown:
-            raise InvalidInputError(f"unknown certificate extension {unknown[0]!r}")
         if self.kind is not None and self.kind not in _KINDS:
             raise InvalidInputError(f"unknown kind of identity {self.kind!r}")
         # A frozen class has no other way to set what it computes once.
+        object.__setattr__(self, "extensions", _named(self.extensions))
         object.__setattr__(self, "_identity_pattern", identity)
         object.__setattr__(self, "_issuer_pattern", issuer)
 
@@ -161,7 +160,41 @@ class AnySigner:
             "signers",
             found=f"{signer.identity} ({signer.issuer})"[:_SHOWN_CHARACTERS],
             wanted=" or ".join(map(str, self.accepted))[:_SHOWN_CHARACTERS] or "nobody",
+            hint=next((failure.hint for failure in failures if failure.hint is not None), None),
         )
+
+
+def _named(extensions: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the extensions by the names they have here.
+
+    Raises:
+        InvalidInputError: There is none of that name, or one is named twice.
+    """
+    named: dict[str, str] = {}
+    for name, value in extensions.items():
+        known = _EXTENSION_NAMES.get(_plain(name))
+        if known is None:
+            raise InvalidInputError(
+                f"unknown certificate extension {name[:_SHOWN_CHARACTERS]!r}",
+                hint=f"known are {', '.join(EXTENSIONS)}",
+            )
+        if known in named:
+            raise InvalidInputError(f"the certificate extension {known} is expected twice")
+        named[known] = value
+    return named
+
+
+def _plain(name: str) -> str:
+    """Return what all spellings of an extension's name have in common."""
+    return name.replace("_", "").replace("-", "").lower()
+
+
+_EXTENSION_NAMES = {
+    **{_plain(name): name for name in EXTENSIONS},
+    **{oid.dotted_string: name for name, oid in EXTENSIONS.items()},
+    "issuerv2": "issuer",
+    "sourcerepositoryvisibilityatsigning": "source_repository_visibility",
+}
 
 
 def _pattern_of(what: str, exact: str | None, expression: str | None) -> _Pattern | None:

@@ -156,7 +156,7 @@ class TimestampAuthority:
             message_imprint=wanted.message_imprint,
             serial_number=self._new_serial(),
             # Whole seconds, like the real one.
-            gen_time=asn1.GeneralizedTime(self._clock.now().replace(microsecond=0)),
+            gen_time=types.tlv_of(asn1.GeneralizedTime(self._clock.now().replace(microsecond=0))),
             accuracy=types.Accuracy(seconds=1, millis=None, micros=None),
             ordering=False,
             nonce=wanted.nonce,

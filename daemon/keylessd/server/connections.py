@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import select
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -234,13 +235,13 @@ def _was_brief(began: float) -> bool:
 
 
 def _has_left(connection: socket.socket) -> bool:
-    """Return whether the other end is closed already, with nothing said."""
-    try:
-        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+    """Return whether the other end is closed already, whatever it said before.
+
+    Nobody is there to read an answer. One that has only finished sending still is.
+    """
+    poll = select.poll()
+    poll.register(connection, 0)  # what is always told: hung up, or an error
+    return bool(poll.poll(0))
 
 
 def _peer(connection: socket.socket, who: Credentials) -> Peer:

@@ -24,6 +24,7 @@ class Outbox:
         self._frames: deque[bytes] = deque()
         self._writing = trio.Lock()
         self._flushes: set[trio.CancelScope] = set()
+        self._progress = trio.Event()
         self.unsent = 0  # bytes, those being written included
 
     @property
@@ -61,10 +62,17 @@ class Outbox:
                         self._frames.clear()
                         await self._stream.send_all(data)
                         self.unsent -= len(data)
+                        self._progress.set()
+                        self._progress = trio.Event()
             finally:
                 self._flushes.discard(scope)
         if scope.cancelled_caught:
             raise trio.TooSlowError
+
+    async def room(self, limit: int) -> None:
+        """Wait until at most *limit* bytes are unsent. Somebody must be flushing."""
+        while self.unsent > limit:
+            await self._progress.wait()
 
     def cut(self) -> None:
         """Stop writing now; the stream is of no use afterwards."""

@@ -51,6 +51,10 @@ LOGIN_SECONDS: Final = 300.0
 LOGIN_EVENTS: Final = frozenset({"open_url", "device_code", "enter_code"})
 
 Progress = Callable[[str, Mapping[str, str | int]], None]
+# Bytes of answers a client may leave unread, beyond what the kernel takes, before no more of its
+# requests are read. As many as a full window of bundles; whoever reads never comes near it.
+MAX_UNREAD: Final = 512 << 10
+
 Answer = Callable[[Request, Progress], Awaitable[Reply | Failure]]
 
 _log = EventLog(__name__)
@@ -206,6 +210,7 @@ class Session:
                     _log.info("client.gone", in_flight=len(self._running))
                 requests.cancel_scope.cancel()
                 return
+            await self._outbox.room(MAX_UNREAD)
             await self._turns.wait()
             try:
                 self._take(message, requests)

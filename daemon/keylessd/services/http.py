@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -145,6 +145,7 @@ class HttpClient:
         attempts: int = 1,
         retry_statuses: frozenset[int] = frozenset(),
         idempotent: bool | None = None,
+        on_retry: Callable[[], None] | None = None,
     ) -> HttpReply:
         """Return the answer, whatever its status.
 
@@ -163,6 +164,7 @@ class HttpClient:
             attempts: Most attempts, at least 1.
             retry_statuses: Statuses that mean: not now.
             idempotent: Whether the request may arrive twice; None: GET and HEAD may.
+            on_retry: Called when an attempt has failed and another one follows.
 
         Raises:
             InvalidInputError: If the URL cannot be used.
@@ -190,6 +192,8 @@ class HttpClient:
                     pause = max(next(pauses), retry_after(reply) or 0.0)
                     if trio.current_time() + pause >= deadline:
                         return reply
+                if on_retry is not None:
+                    on_retry()
                 await trio.sleep(pause)
         raise ServiceUnavailableError(
             service,
@@ -391,5 +395,4 @@ async def _close(response: httpx.Response) -> None:
 def _in_words(exc: Exception) -> str:
     if isinstance(exc, httpx.TimeoutException):
         return f"timed out ({type(exc).__name__})"
-    text = printable(str(exc))
-    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+    return printable(str(exc)) or type(exc).__name__

@@ -8,6 +8,7 @@ redirects, the body of a request in memory.
 
 from __future__ import annotations
 
+import os
 import select
 import ssl
 from collections import deque
@@ -390,5 +391,8 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, OSError) and exc.strerror is None and cause is not None:
         return _reason(cause)
     if isinstance(exc, OSError) and exc.strerror:
+        if exc.errno is not None and exc.errno > 0 and not isinstance(exc, ssl.SSLError):
+            # Not its own text, in which trio writes the address as Python does.
+            return os.strerror(exc.errno)
         return exc.strerror
     return str(exc) or type(exc).__name__

@@ -15,6 +15,8 @@ from keylessd.errors import ServiceReplyError
 from keylessd.services.http import refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from keylessd.services.http import HttpClient, HttpReply
 
 SERVICE = "timestamp authority"
@@ -27,7 +29,14 @@ GRANTED = 0
 NONCE_BITS = 63  # of a fresh nonce; a positive INTEGER of 8 bytes
 
 
-async def stamp(http: HttpClient, url: str, signature: bytes, *, nonce: int) -> bytes:
+async def stamp(
+    http: HttpClient,
+    url: str,
+    signature: bytes,
+    *,
+    nonce: int,
+    on_retry: Callable[[], None] | None = None,
+) -> bytes:
     """Return the authority's TimeStampResp (DER) over SHA-256 of *signature*.
 
     Args:
@@ -35,6 +44,7 @@ async def stamp(http: HttpClient, url: str, signature: bytes, *, nonce: int) -> 
         url: The full URL from the signing configuration; nothing is appended.
         signature: The raw signature bytes, never their base64 and never the artifact.
         nonce: Fresh and positive; the answer must repeat it.
+        on_retry: Called when it failed and is asked again.
 
     Raises:
         ServiceRefusedError, RateLimitedError, ServiceUnavailableError: no stamp.
@@ -57,6 +67,7 @@ async def stamp(http: HttpClient, url: str, signature: bytes, *, nonce: int) -> 
         attempts=ATTEMPTS,
         retry_statuses=RETRY_STATUSES,
         idempotent=True,
+        on_retry=on_retry,
     )
     # The status comes first: an error may well carry the content type of a stamp.
     if reply.status not in (200, 201):

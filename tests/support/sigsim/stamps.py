@@ -110,8 +110,9 @@ def stamp(
     signed_by: x509.ObjectIdentifier | None = None,
     token_type: x509.ObjectIdentifier = asn1.OID_SIGNED_DATA,
     detached: bool = False,
+    written: bytes | None = None,
 ) -> bytes:
-    """Return a TimeStampResp; whatever is not given is right."""
+    """Return a TimeStampResp; whatever is not given is right. *written* is the time's text."""
     imprint = asn1.MessageImprint(
         hash_algorithm=asn1.AlgorithmIdentifier(
             algorithm=imprint_oid or HASH_OIDS[algorithm], parameters=None
@@ -124,7 +125,11 @@ def stamp(
             policy=asn1.OID_TSA_POLICY,
             message_imprint=imprint,
             serial_number=serial,
-            gen_time=codec.GeneralizedTime(at),
+            gen_time=(
+                asn1.tlv_of(codec.GeneralizedTime(at))
+                if written is None
+                else codec.decode_der(codec.TLV, bytes([0x18, len(written)]) + written)
+            ),
             accuracy=None,
             ordering=False,
             nonce=nonce,

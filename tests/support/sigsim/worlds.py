@@ -13,8 +13,9 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
+from keylessd.core import ed25519ph
 from keylessd.core.bundle import (
     Bundle,
     BundleVersion,
@@ -58,8 +59,27 @@ def sign(key: PrivateKey, message: bytes, algorithm: HashAlgorithm | None = None
         chosen = algorithm or usual
         assert chosen is not None
         return key.sign(message, ec.ECDSA(chosen.hash()))
-    assert isinstance(key, ed25519.Ed25519PrivateKey)
-    return key.sign(message)
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(message, padding.PKCS1v15(), (algorithm or HashAlgorithm.SHA256).hash())
+    return sign_prehashed(key, message) if algorithm is HashAlgorithm.SHA512 else key.sign(message)
+
+
+def sign_prehashed(key: ed25519.Ed25519PrivateKey, message: bytes) -> bytes:
+    """Sign as Ed25519ph does (RFC 8032, 5.1.6), which the library does not."""
+    raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
+    public = key.public_key().public_bytes(*raw)
+    expanded = hashlib.sha512(key.private_bytes_raw()).digest()
+    scalar = int.from_bytes(expanded[:32], "little") & ((1 << 254) - 8) | 1 << 254
+    digest = hashlib.sha512(message).digest()
+    domain = b"SigEd25519 no Ed25519 collisions\x01\x00"
+    nonce = hashlib.sha512(domain + expanded[32:] + digest).digest()
+    order = ed25519ph._ORDER
+    secret = int.from_bytes(nonce, "little") % order
+    base = ed25519ph._BASE
+    point = ed25519ph._encode(ed25519ph._sum_of_multiples(secret, base, 0, base))
+    hashed = hashlib.sha512(domain + point + public + digest).digest()
+    challenge = int.from_bytes(hashed, "little") % order
+    return point + ((secret + challenge * scalar) % order).to_bytes(32, "little")
 
 
 @dataclass
@@ -217,6 +237,8 @@ class World:
         if self.rekor.generation == 2:
             hash_bits = digest.algorithm.value.removeprefix("sha")
             details = re.sub(r"(?<=_SHA_)\d+", hash_bits, key_details(self.key.public_key()))
+            if isinstance(self.key, ed25519.Ed25519PrivateKey):
+                details = "PKIX_ED25519_PH"
             return hashedrekord_v2_body(
                 digest,
                 content.signature,
