@@ -152,7 +152,8 @@ async def test_what_a_login_is_told_to_be(autojump_clock):
         selection = select(rig)
         for changes, words in (
             ({}, "keyless login --instance public"),
-            ({"instance": "files:0123456789ab"}, "`keyless login`"),
+            ({"instance": "files:0123456789ab"}, "`keyless login`, with the same files"),
+            ({"instance": "public+0123456789ab"}, "`keyless login`, with the same files"),
             ({"identity": "a@b"}, "--identity a@b"),
             ({"instance": None}, "`keyless login`"),
         ):

@@ -24,7 +24,7 @@ from keylessd.ops.login import LoginOrder
 from keylessd.ops.owner import Owner
 from keylessd.sandbox.faults import Garbage, LostReply, Status
 from keylessd.secret import Secret
-from keylessd.trust.where import Where
+from keylessd.trust.where import Urls, Where
 from login_rig import ADA, exchange, get, open_login
 from ops_rig import ME
 
@@ -89,6 +89,30 @@ async def test_another_user_neither_uses_nor_sees_a_session(autojump_clock, tmp_
         )
         assert len(it.status()) == 1
         assert (await it.rig.sign(token=None)).identity == ADA
+
+
+async def test_a_session_goes_to_no_services_it_was_not_begun_for(autojump_clock, tmp_path):
+    async with open_login(tmp_path) as it:
+        await it.login()
+        elsewhere = Where(urls=Urls(fulcio="http://127.0.0.1:9/of-a-thief"))
+        for identity in (None, ADA):
+            with pytest.raises(LoginRequiredError):
+                await it.rig.sign(token=None, identity=identity, where=elsewhere)
+        with pytest.raises(LoginRequiredError):
+            await it.rig.sign(token=None, where=Where(signing_config=b"of a thief"))
+        assert (await it.rig.sign(token=None)).identity == ADA
+
+
+async def test_a_session_may_be_begun_for_stated_services(autojump_clock, tmp_path):
+    async with open_login(tmp_path) as it:
+        stated = Where(urls=Urls(fulcio="http://fulcio.sandbox.test"))
+        await it.login(where=stated)
+        assert (await it.rig.sign(token=None, where=stated)).identity == ADA
+        with pytest.raises(LoginRequiredError):
+            await it.rig.sign(token=None)
+        assert [one.instance for one in await it.rig.house.status.sessions(ME)] == [
+            it.status()[0].key.instance
+        ]
 
 
 RIGHT = "/auth/callback?code=x&state={state}&iss={iss}"

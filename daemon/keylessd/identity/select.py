@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from keylessd.errors import IdentityError, InvalidInputError, LoginRequiredError
+from keylessd.identity.session import login_command
 from keylessd.identity.token import IdentityToken, parse_token
 
 if TYPE_CHECKING:
@@ -163,16 +164,13 @@ class Selection:
 
     def _nobody(self, request: IdentityRequest) -> LoginRequiredError:
         where = "" if request.instance is None else f" on instance {request.instance!r}"
-        login = "keyless login"
-        if request.instance is not None and not request.instance.startswith("files:"):
-            login += f" --instance {request.instance}"
+        login = login_command(request.instance, identity=request.identity)
         if request.identity is not None:
             problem = f"nobody called {request.identity!r} is logged in{where}"
-            login += f" --identity {request.identity}"
         else:
             problem = f"there is no identity to sign as{where}: nobody is logged in"
         hint = (
-            f"run `{login}` (with --device where there is no display), or give a token with"
+            f"run {login} (with --device where there is no display), or give a token with"
             " --identity-token or SIGSTORE_ID_TOKEN"
         )
         unread = self._sessions.unread(request.owner_uid)

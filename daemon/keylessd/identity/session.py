@@ -217,11 +217,29 @@ def _pauses(rng: random.Random) -> Iterator[float]:
         ceiling = min(RETRY_CAP, ceiling * 2)
 
 
+def login_command(instance: str | None, *, identity: str | None = None) -> str:
+    """Return the command that a person must run, in backquotes, for a hint.
+
+    Args:
+        instance: As a session has it; one that a request described by files or URLs cannot be
+            named again, so the hint says to give the same.
+        identity: Who should log in, or None for anybody.
+    """
+    is_named = instance is not None and ":" not in instance and "+" not in instance
+    words = ["keyless login"]
+    if is_named:
+        words.append(f"--instance {instance}")
+    if identity is not None:
+        words.append(f"--identity {identity}")
+    command = "`" + " ".join(words) + "`"
+    if is_named or instance is None:
+        return command
+    return command + ", with the same files and URLs of services,"
+
+
 def login_required(key: SessionKey, why: str) -> LoginRequiredError:
     """Return the error that says that a person must log in again, and how."""
-    instance = f" --instance {key.instance}" if not key.instance.startswith("files:") else ""
     return LoginRequiredError(
         f"the session of {key.identity!r} on instance {key.instance!r} is over: {why}",
-        hint=f"run `keyless login{instance}`, or `keyless login --device{instance}` without a"
-        " display",
+        hint=f"run {login_command(key.instance)} (with --device where there is no display)",
     )

@@ -185,7 +185,7 @@ def build(
     desk = Desk(http, providers, clock, rng, random_bytes)
     login = LoginOps(
         material=trust.material,
-        default_instance=lambda: trust.default,
+        instances=instances,
         sessions=sessions,
         locks=locks,
         rooms=LoginRooms(BrowserLogin(desk, listen), DeviceLogin(desk), PastedLogin(desk)),

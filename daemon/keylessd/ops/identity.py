@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Protocol
 
 from keylessd.identity.source import AmbientGrant, IdentityRequest
@@ -63,12 +64,18 @@ class Instances:
     async def name(self, where: Where) -> str:
         """Return the name of the instance; that of files is found in them.
 
+        Where a request says itself which certificate authority gets the token, the name holds a
+        hash of what it says. So a session serves nothing but what it was begun for: a program
+        that may sign as somebody cannot have the token sent to a service of its own.
+
         Raises:
             InvalidInputError: the files are not valid.
         """
         if where.trusted_root is not None or where.trust_config is not None:
-            return (await self._material(where)).instance
-        return where.instance or self._default()
+            base = (await self._material(where)).instance
+        else:
+            base = where.instance or self._default()
+        return base + _stated_services(where)
 
     async def identity_request(self, asking: Asking, *, must_live: bool) -> IdentityRequest:
         """Return what the sources are asked.
@@ -87,6 +94,21 @@ class Instances:
             issuer=asking.where.urls.oidc_issuer,
             must_live=must_live,
         )
+
+
+def _stated_services(where: Where) -> str:
+    """Return ``+`` and 12 hex digits that stand for what decides where a token goes, or ``""``."""
+    stated = (
+        None if where.urls.fulcio is None else where.urls.fulcio.encode(),
+        where.signing_config,
+        where.trust_config,
+    )
+    if all(one is None for one in stated):
+        return ""
+    digest = hashlib.sha256()
+    for one in stated:
+        digest.update(hashlib.sha256(b"" if one is None else b"1" + one).digest())
+    return "+" + digest.hexdigest()[:12]
 
 
 def names_services(where: Where) -> bool:

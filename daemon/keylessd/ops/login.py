@@ -11,6 +11,7 @@ from keylessd.errors import BusyError, LoginRequiredError, NoServiceError
 from keylessd.identity.keep import SessionKey
 from keylessd.identity.login.flows import LoginRequest
 from keylessd.identity.session import State
+from keylessd.trust.where import Where
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from keylessd.identity.login.pasted import PastedLogin
     from keylessd.identity.session_facts import Ended, Login, SessionStatus
     from keylessd.identity.sessions import Sessions
+    from keylessd.ops.identity import Instances
     from keylessd.ops.owner import Owner
     from keylessd.secret import Secret
     from keylessd.trust.material import TrustMaterial
-    from keylessd.trust.where import Where
 
 Flow = Literal["browser", "device", "oob"]
 
@@ -71,7 +72,7 @@ class LoginOps:
 
     Args:
         material: Returns trust root and services of a request's choice.
-        default_instance: Name of the instance that is meant where none is named.
+        instances: Knows what a request's choice of Sigstore is called.
         sessions: The sessions.
         locks: The locks.
         rooms: Where people log in.
@@ -82,14 +83,14 @@ class LoginOps:
         self,
         *,
         material: Callable[[Where], Awaitable[TrustMaterial]],
-        default_instance: Callable[[], str],
+        instances: Instances,
         sessions: Sessions,
         locks: Locks,
         rooms: LoginRooms,
         clock: Clock,
     ) -> None:
         self._material = material
-        self._default_instance = default_instance
+        self._instances = instances
         self._sessions = sessions
         self._locks = locks
         self._rooms = rooms
@@ -110,9 +111,10 @@ class LoginOps:
         self._locks.check(uid)
         await self._sessions.load(uid)
         material = await self._material(order.where)
+        instance = await self._instances.name(order.where)
         issuer = _issuer_of(material, self._clock)
         if order.as_default and order.identity is not None:
-            found = self._usable(uid, material.instance, order.identity, issuer)
+            found = self._usable(uid, instance, order.identity, issuer)
             if found is not None:
                 await self._sessions.make_default(found)
                 return self._status_of(found)
@@ -128,7 +130,7 @@ class LoginOps:
         self._locks.check(uid)  # it may have been locked meanwhile
         key = SessionKey(
             owner_uid=uid,
-            instance=material.instance,
+            instance=instance,
             issuer=issuer,
             client_id=client_id,
             identity=login.held.token.identity_hint,
@@ -155,7 +157,7 @@ class LoginOps:
         if everyone or instance is not None or identity is not None:
             found = self._sessions.find(owner.uid, instance=instance, identity=identity)
         else:
-            session = self._sessions.default(owner.uid, self._default_instance())
+            session = self._sessions.default(owner.uid, await self._instances.name(Where()))
             found = [] if session is None else [session]
         if not found and not everyone:
             raise LoginRequiredError("nobody is logged in that could be logged out")
