@@ -49,10 +49,12 @@ def vectors() -> Path:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes many minutes, unless it is asked for by name."""
-    if "nightly" in config.getoption("markexpr"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("nightly")]
+    """Leave out what takes many minutes unless -m names it, and the slow from the inner loop."""
+    expression = config.getoption("markexpr")
+    unnamed = {"nightly"} if "nightly" not in expression else set()
+    if "not system" in expression and "slow" not in expression:
+        unnamed.add("slow")
+    left_out = {item for item in items if any(item.get_closest_marker(name) for name in unnamed)}
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
+        config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]

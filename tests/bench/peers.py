@@ -28,6 +28,7 @@ from tables import Goal, Table, finish, options  # noqa: E402
 from tests.real.clients import Cosign  # noqa: E402
 from tests.real.house import RealHouse  # noqa: E402
 from tests.real.outcomes import counted  # noqa: E402
+from tests.real.process import end_in_order_when_told  # noqa: E402
 from tests.real.stack import Stack  # noqa: E402
 from tests.real.trust import TRUSTED_ROOT, signing_config  # noqa: E402
 
@@ -326,9 +327,10 @@ def main() -> int:
     )
     parser.add_argument("--many", type=int, default=400, help="signatures at once (%(default)s)")
     parser.add_argument(
-        "--python", type=int, default=128, help="of them by sigstore-python (%(default)s)"
+        "--python", type=int, default=400, help="of them by sigstore-python (%(default)s)"
     )
     arguments = parser.parse_args()
+    end_in_order_when_told()
     stack = Stack()
     try:
         stack.up()

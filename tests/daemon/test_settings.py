@@ -31,6 +31,10 @@ requests_per_connection = 8
 idle = 5
 hello = 0.5
 
+[sessions]
+lifetime = 3600
+idle = 86400
+
 [http]
 proxy = "http://proxy.example:3128"
 cleartext_hosts = ["sigstore.lab", "10.0.0.7", "fd00::7"]
@@ -70,6 +74,7 @@ def test_every_value_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert settings.state_dir == tmp_path / "state"
     assert settings.limits == Limits(connections=10, requests_per_connection=8)
     assert (settings.timeouts.idle, settings.timeouts.hello) == (5.0, 0.5)
+    assert (settings.sessions.lifetime, settings.sessions.idle) == (3600.0, 86400.0)
     assert settings.http.proxy == "http://proxy.example:3128"
     assert settings.http.cleartext_hosts == {"sigstore.lab", "10.0.0.7", "fd00::7"}
     assert (settings.ledger_failure, settings.verify_with_expired_trust) == ("open", True)
@@ -118,6 +123,9 @@ TUF = 'tuf_url = "https://t"\ntuf_root = "r"\n'
         ("[timeouts]\nidle = inf", 2, "timeouts.idle", "inf is not from"),
         ('[timeouts]\nidle = "5"', 2, "timeouts.idle", "a number of seconds, not a string"),
         ("[timeouts]\nidle = 1979-05-27", 2, "timeouts.idle", "not a date"),
+        ("[sessions]\nidle = 0", 2, "sessions.idle", "not from"),
+        ("[sessions]\nlifetime = 9999999", 2, "sessions.lifetime", "2592000 seconds"),
+        ("[sessions]\nlife = 1", 2, "sessions.life", "unknown"),
         ('[http]\nproxy = "ftp://x"', 2, "http.proxy", "not an http or https URL"),
         ("[instance]\npublic = {}", 2, "instance.public", "only its signing_config_target"),
         (

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 
 import pytest
 import trio
+from trio.testing import memory_stream_pair
 
 from keylessd.errors import IdentityError
 from keylessd.identity.login import listener as module
@@ -115,6 +116,27 @@ async def test_a_browser_over_a_real_socket():
     assert "ada@example.org" in pages[1].body
     with pytest.raises(OSError, match="connect"):
         await trio.open_tcp_stream("127.0.0.1", port)
+
+
+async def test_the_oldest_connections_go_when_there_are_many(autojump_clock):
+    asked = Asked(4711, Secret(STATE), "https://i", names_itself=False)
+
+    async def settle(answer: Code | Refusal):
+        raise AssertionError("nobody answered")
+
+    one, streams = Listener(asked, settle), []
+    async with trio.open_nursery() as nursery:
+        for _ in range(200):
+            ours, theirs = memory_stream_pair()
+            streams.append(ours)
+            nursery.start_soon(one.serve, theirs)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(nursery.child_tasks) == 64
+        began = trio.current_time()
+        for stream in streams:
+            with suppress(trio.BrokenResourceError):
+                assert await stream.receive_some(1) == b""
+    assert trio.current_time() - began == pytest.approx(10)  # the rest has its time, and no more
 
 
 # --- the page ------------------------------------------------------------------------------

@@ -255,6 +255,7 @@ async def test_drop_all_reaches_keys_that_are_given_out_no_more(autojump_clock, 
         assert old is not new
         assert bench.ring.drop_all() == 3
         assert [slot.is_destroyed for slot in (alone, old, new)] == [True] * 3
+        assert bench.ring.drop_all() == 0  # they are still in use, and no keys any more
         for slot in (alone, old, new):
             bench.ring.release(slot)
         assert bench.ring.drop_all() == 0

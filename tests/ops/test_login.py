@@ -91,23 +91,25 @@ async def test_another_user_neither_uses_nor_sees_a_session(autojump_clock, tmp_
         assert (await it.rig.sign(token=None)).identity == ADA
 
 
+RIGHT = "/auth/callback?code=x&state={state}&iss={iss}"
 STRAYS = {
-    "another host": get("/auth/callback?code=x&state={state}", "evil.example:4711"),
-    "another port": get("/auth/callback?code=x&state={state}", "localhost:80"),
-    "no host": b"GET /auth/callback?code=x&state={state} HTTP/1.0\r\n\r\n",
-    "two hosts": get("/auth/callback?code=x&state={state}", "localhost:4711", "Host: x:1"),
+    "another host": get(RIGHT, "evil.example:4711"),
+    "another port": get(RIGHT, "localhost:80"),
+    "no host": f"GET {RIGHT} HTTP/1.0\r\n\r\n".encode(),
+    "two hosts": get(RIGHT, "localhost:4711", "Host: x:1"),
     "another page's": get(
-        "/auth/callback?code=x&state={state}", "localhost:4711", "Origin: https://evil.example"
+        RIGHT,
+        "localhost:4711",
+        "Origin: https://evil.example",
     ),
-    "a post": b"POST /auth/callback?code=x&state={state} HTTP/1.1\r\nHost: localhost:4711\r\n"
-    b"Content-Length: 0\r\n\r\n",
-    "another path": get("/other?code=x&state={state}"),
-    "no state": get("/auth/callback?code=x"),
-    "an empty state": get("/auth/callback?code=x&state="),
-    "a wrong state": get("/auth/callback?code=x&state=AAAA"),
-    "a wrong state with an error": get("/auth/callback?error=access_denied&state=AAAA"),
-    "two states": get("/auth/callback?code=x&state={state}&state=AAAA"),
-    "the state twice": get("/auth/callback?code=x&state={state}&state={state}"),
+    "a post": get(RIGHT, "localhost:4711", "Content-Length: 0").replace(b"GET", b"POST"),
+    "another path": get("/other?code=x&state={state}&iss={iss}"),
+    "no state": get("/auth/callback?code=x&iss={iss}"),
+    "an empty state": get("/auth/callback?code=x&state=&iss={iss}"),
+    "a wrong state": get("/auth/callback?code=x&state=AAAA&iss={iss}"),
+    "a wrong state with an error": get("/auth/callback?error=access_denied&state=AAAA&iss={iss}"),
+    "two states": get("/auth/callback?code=x&state={state}&state=AAAA&iss={iss}"),
+    "the state twice": get("/auth/callback?code=x&state={state}&state={state}&iss={iss}"),
     "two codes": get("/auth/callback?code=x&code=y&state={state}&iss={iss}"),
     "another issuer": get("/auth/callback?code=x&state={state}&iss=https://evil.example"),
     "no issuer": get("/auth/callback?code=x&state={state}"),
@@ -555,6 +557,34 @@ async def test_a_connector_is_asked_for_and_told(autojump_clock, tmp_path):
         query = parse_qs(urlsplit(it.told[0][1]["url"]).query)
         assert query["connector_id"] == ["https://github.com/login/oauth"]
         assert "github.com" in it.pages[0].body
+
+
+async def test_an_issuer_without_leave_to_renew(autojump_clock, tmp_path):
+    async with open_login(tmp_path, token_lifetime=timedelta(seconds=60)) as it:
+        document = it.rig.sigstore.identities.login.discovery()
+        document["scopes_supported"] = ["openid", "email"]
+        it.rig.faults["oidc"].fail(Status(200, json.dumps(document).encode()), path="/.well-known")
+        status = await it.login()
+        assert not status.is_renewable
+        query = parse_qs(urlsplit(it.told[0][1]["url"]).query)
+        assert query["scope"] == ["openid email"]
+        assert "prompt" not in query
+        first = await it.rig.sign(token=None)
+        [told] = await it.rig.house.status.sessions(ME)
+        assert told.prompt_due == first.not_after  # announced from now on
+        it.clock.suspend(300)
+        again = await it.rig.sign(token=None)
+        assert again.certificate_serial == first.certificate_serial
+        assert again.certificate_reused
+        for changes in ({"reuse": "never"}, {"identity": ADA, "reuse": "never"}):
+            with pytest.raises(LoginRequiredError, match="no leave to renew"):
+                await it.rig.sign(token=None, **changes)
+        assert (await it.rig.sign(token=None)).certificate_serial == first.certificate_serial
+        it.clock.suspend(300)  # to its end
+        with pytest.raises(LoginRequiredError, match="no leave to renew"):
+            await it.rig.sign(token=None)
+        assert it.rig.certificates == 1
+        assert len(it.told) == 1
 
 
 # --- logging out, locking ----------------------------------------------------------------

@@ -53,10 +53,11 @@ def _up() -> int:
         )
         return 1
     sys.path.insert(0, str(_SUPPORT))
+    from tests.real.process import end_in_order_when_told
     from tests.real.recipes import shown
     from tests.real.stack import Stack, StackError
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    end_in_order_when_told()
     stack = Stack()
     try:
         stack.up()
@@ -97,10 +98,6 @@ def _token() -> int:
 
     print(password_grant(json.loads(_state().read_text())["environment"]["URL_DEX"])["id_token"])
     return 0
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _status() -> int:

@@ -57,8 +57,10 @@ def _need(config: pytest.Config, missing: list[str]) -> None:
 def stack(pytestconfig: pytest.Config) -> Iterator[object]:
     """The services of Sigstore, up."""
     _need(pytestconfig, versions.missing())
+    from tests.real.process import end_in_order_when_told
     from tests.real.stack import Stack
 
+    end_in_order_when_told()
     one = Stack()
     try:
         one.up()

@@ -108,6 +108,15 @@ class Program:
         self._process = None
 
 
+def end_in_order_when_told() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, so that what it started ends as well."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
 def free_ports(count: int) -> list[int]:
     """Return loopback ports that are free now; the kernel does not give them out again soon."""
     sockets = [socket.socket() for _ in range(count)]

@@ -9,12 +9,16 @@ import json
 import os
 import signal
 import subprocess
-from pathlib import Path
+from collections.abc import Callable
 
+import trio
 from tests.real.process import PATIENCE, Program, accepts_unix, free_ports, plain_environ
 from tests.real.services import HOST, SPIRE_DOMAIN, SPIRE_PATH
 from tests.real.stack import Stack
 from tests.real.versions import program
+
+from keylessd.errors import IdentityError
+from keylessd.identity.held.spiffe import WorkloadApi
 
 NODE = f"spiffe://{SPIRE_DOMAIN}/node"
 # Registered for whoever runs the tests. The agent gives the first as the default.
@@ -33,6 +37,7 @@ server {{
   data_dir = "{folder}/server"
   jwt_issuer = "{issuer}"
   log_level = "WARN"
+  experimental {{ cache_reload_interval = "500ms" }}
 }}
 plugins {{
   DataStore "sql" {{
@@ -51,6 +56,7 @@ agent {{
   trust_domain = "{domain}"
   insecure_bootstrap = true
   log_level = "WARN"
+  experimental {{ sync_interval = "500ms" }}
 }}
 plugins {{
   NodeAttestor "join_token" {{ plugin_data {{}} }}
@@ -88,14 +94,15 @@ class Spire:
             "domain": SPIRE_DOMAIN,
             "issuer": self.issuer,
         }
-        server = self._program("server", _SERVER.format(**values), self.folder / "server.sock")
+        listens = accepts_unix(self.folder / "server.sock")
+        server = self._program("server", _SERVER.format(**values), listens)
         server.start()
         server.wait_until_ready()
         self._register()
         self._publish()
         token = json.loads(self._ask("token", "generate", "-spiffeID", NODE))["value"]
         config = _AGENT.format(**values)
-        self.agent = self._program("agent", config, self.socket, "-joinToken", str(token))
+        self.agent = self._program("agent", config, self._serves, "-joinToken", str(token))
         self.agent.start()
         self.agent.wait_until_ready()
 
@@ -104,21 +111,29 @@ class Spire:
         for one in reversed(self._programs):
             one.stop(signal.SIGKILL)
 
-    def _program(self, part: str, config: str, socket: Path, *words: str) -> Program:
+    def _serves(self) -> bool:
+        """Say whether the agent has heard of all that is registered for us."""
+        try:
+            svids = trio.run(WorkloadApi(str(self.socket)).fetch, ["sigstore"])
+        except IdentityError:
+            return False
+        return {svid.spiffe_id for svid in svids} == {BUILDER, RELEASE}
+
+    def _program(self, part: str, config: str, ready: Callable[[], bool], *words: str) -> Program:
         path = self.folder / f"{part}.conf"
         path.write_text(config)
         one = Program(
             f"spire-{part}",
             [program(f"spire-{part}"), "run", "-config", path, *words],
             log=self.folder / f"{part}.log",
-            ready=accepts_unix(socket),
+            ready=ready,
             environ=plain_environ(self.folder),
         )
         self._programs.append(one)
         return one
 
     def _register(self) -> None:
-        """Make the entries before there is an agent, so that its first look finds them."""
+        """Make the entries."""
         me, other = f"unix:uid:{os.getuid()}", f"unix:uid:{os.getuid() + 1}"
         for spiffe_id, selector, hint in (
             (BUILDER, me, ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 from tests.real import dex
@@ -140,7 +141,7 @@ def kept(stack, desktop) -> Iterator[PeoplesHouse]:
     house = PeoplesHouse(
         stack,
         f"kept-{next(_numbers)}",
-        settings='persist = "secret-service"',
+        settings='persist = "secret-service"\nlog_level = "debug"',
         environ={"DBUS_SESSION_BUS_ADDRESS": desktop.bus},
     )
     yield house
@@ -207,17 +208,22 @@ def test_keyring_that_is_locked_after_the_start(kept, desktop) -> None:
     signed(kept)
 
 
-def test_neither_log_nor_ledger_nor_disk_has_the_refresh_token(kept, desktop) -> None:
+def test_the_refresh_token_is_in_the_keyring_alone(kept, desktop) -> None:
     desktop.log_in()
     log_in(kept, dex.sign_in, "--instance", "v1-tsa")
     signed(kept)
     text = in_the_keyring(kept, desktop)
     assert text is not None
-    token = json.loads(text)["sessions"][0]["refresh_token"]
+    token = json.loads(text)["sessions"][0]["refresh_token"].encode()
+    daemon = Path(f"/proc/{kept.daemon_pid()}")
+    said = kept.keyless("status", "--json").stdout + kept.keyless("whoami", "--json").stdout
+    processes = [(daemon / name).read_bytes() for name in ("environ", "cmdline")]
     kept.kill_daemon()
     desktop.log_out()
 
     folders = (kept.directory, desktop.folder)
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    assert files
-    assert [path for path in files if token.encode() in path.read_bytes()] == []
+    assert any(path.name == "keylessd.log" for path in files)
+    assert any(path.suffix == ".keyring" for path in files)
+    assert [path for path in files if token in path.read_bytes()] == []
+    assert not any(token in text for text in (*processes, said.encode()))

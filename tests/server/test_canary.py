@@ -12,10 +12,12 @@ import io
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 import trio
@@ -33,6 +35,7 @@ from keylessd.server.dispatch import Count, Dispatcher
 from keylessd.server.files import FileCache
 from keylessd.server.handlers import Handlers
 from keylessd.settings import Settings
+from login_rig import ADA, LoginRig, exchange, get, open_login
 from ops_rig import Rig, open_rig
 
 PEER = Peer(uid=1000, gid=1000, pid=7)
@@ -116,6 +119,7 @@ class Lab:
         self.rig = rig
         self.token = rig.token().reveal()
         self.secrets = [self.token]
+        self.answers: list[Reply | Failure] = []
         self.said = io.StringIO()
         self._number = 0
         trust = SimpleNamespace(status=list, default="sandbox")
@@ -138,6 +142,16 @@ class Lab:
         return await self.ask(
             "sign", {"digest": DIGEST, **body}, {"identity_token": token.encode()}
         )
+
+    async def login(self, it: LoginRig, **body: Any) -> None:
+        """Log in over the dispatcher; what the client is told goes to the person."""
+        self._number += 1
+        request = Request(self._number, "login", body, {})
+        answer = await self.dispatcher.answer(PEER, request, it.tell)
+        self.said.write(f"{answer!r} {getattr(answer, 'body', '')!r}\n")
+        if isinstance(answer, Failure):
+            self.said.write(f"{answer.error.message} {answer.error.hint}\n")
+        self.answers.append(answer)
 
     async def ask(
         self, op: str, body: dict[str, Any], attachments: dict[str, bytes]
@@ -284,6 +298,167 @@ async def _passwords_in_urls(lab: Lab) -> list[Reply | Failure]:
             lab.rig.faults[service].clear()
             await trio.sleep(100)
     return answers
+
+
+# --- logins: every secret of theirs is noted where it is made or passes by ---------------------
+
+
+class Secrets:
+    """Collects what an issuer gives out and what we show it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.found: set[str] = set()
+        real = Secret.__init__
+
+        def noted(secret: Secret, value: str) -> None:
+            real(secret, value)
+            if len(value) > 15:
+                self.found.add(value)
+
+        monkeypatch.setattr(Secret, "__init__", noted)
+
+
+async def _with(it: LoginRig, lab: Lab, person: Callable[[], Awaitable[None]], **body: Any) -> None:
+    """Log in with a person at hand, who leaves when it is over, however it ended."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(person)
+        await lab.login(it, **body)
+        nursery.cancel_scope.cancel()
+
+
+async def _browser_login(it: LoginRig, lab: Lab) -> None:
+    await _with(it, lab, lambda: it.browse(ADA))
+
+
+async def _device_login(it: LoginRig, lab: Lab) -> None:
+    async def person() -> None:
+        facts = await it.heard()
+        it.rig.sigstore.flows.finish_device(facts["user_code"], ADA)
+
+    await _with(it, lab, person, flow="device")
+
+
+async def _pasted_login(it: LoginRig, lab: Lab) -> None:
+    async def person() -> None:
+        facts = await it.heard()
+        page = await it.consent(facts["url"], ADA)
+        code = page.partition("<code>")[2].partition("</code>")[0].encode()
+        await lab.ask("login_code", {"login": "wrong"}, {"code": code})
+        await lab.ask("login_code", {"login": facts["login"]}, {"code": code})
+
+    await _with(it, lab, person, flow="oob")
+
+
+async def _stray_requests(it: LoginRig, lab: Lab) -> None:
+    async def person() -> None:
+        facts = await it.heard()
+        location = await it.consent(facts["url"], ADA)
+        query = urlsplit(location).query
+        for target in (f"/other?{query}", f"/auth/callback?{query}&{query}"):
+            response = await exchange(it.listeners[0].connect(), get(target))
+            assert response is not None
+            lab.said.write(response.body)
+        page = await it.callback(location)
+        lab.said.write(page.body)
+
+    await _with(it, lab, person)
+
+
+def _failing(path: str, fault: object, *, after: bool) -> Callable[..., Awaitable[None]]:
+    async def provoke(it: LoginRig, lab: Lab) -> None:
+        if after:
+            await _browser_login(it, lab)
+            it.clock.suspend(3700)
+        if fault == "ECHO":
+            it.rig.sigstore.apps["oidc"] = Echo(it.rig.sigstore.apps["oidc"], path)
+        else:
+            it.rig.faults["oidc"].fail(fault, path=path)  # type: ignore[arg-type]
+        if after:
+            lab.answers.append(await lab.ask("sign", {"digest": DIGEST}, {}))
+            lab.answers.append(await lab.ask("logout", {"all": True}, {}))
+        else:
+            await _browser_login(it, lab)
+
+    return provoke
+
+
+class Echo:
+    """An issuer that repeats every word that it is told, and says no."""
+
+    def __init__(self, app: Any, path: str) -> None:
+        self._app = app
+        self._path = path
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] != self._path:
+            await self._app(scope, receive, send)
+            return
+        message = await receive()
+        told = dict(parse_qsl(message.get("body", b"").decode()))
+        body = {"error": "invalid_scope", "error_description": " ".join(told.values())}
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 400, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+
+
+async def _locks(it: LoginRig, lab: Lab) -> None:
+    del it
+    secret = {"passphrase": PASSWORD.encode()}
+    for op in ("lock", "lock", "unlock"):
+        lab.answers.append(await lab.ask(op, {}, secret))
+    await lab.ask("lock", {}, secret)
+    wrong = {"passphrase": f"{PASSWORD}2".encode()}
+    lab.answers.append(await lab.ask("unlock", {}, wrong))
+
+
+LOGINS: dict[str, Callable[[LoginRig, Lab], Awaitable[None]]] = {
+    "browser": _browser_login,
+    "device": _device_login,
+    "pasted code": _pasted_login,
+    "stray requests": _stray_requests,
+    "locks": _locks,
+    **{
+        f"{path} {fault!r} {'when renewing' if after else 'when logging in'}": _failing(
+            path, fault, after=after
+        )
+        for path in ("/token", "/revoke", "/keys", "/.well-known/openid-configuration")
+        for fault in ("ECHO", Cut(40), LostReply(), Garbage(), Endless(), Status(500))
+        for after in (False, True)
+    },
+}
+
+
+@pytest.mark.parametrize("name", LOGINS)
+async def test_no_login_is_said_or_written(autojump_clock, tmp_path, log, monkeypatch, name):
+    secrets = Secrets(monkeypatch)
+    async with open_login(tmp_path) as it:
+        lab = Lab(it.rig)
+        with suppress(AssertionError) if "browser" not in name else nullcontext():
+            await LOGINS[name](it, lab)
+        it.clock.suspend(3700)
+        lab.answers.append(await lab.ask("sign", {"digest": DIGEST, "reuse": "never"}, {}))
+        for op in OPS:
+            await lab.ask(op, {}, {})
+        await lab.ask("logout", {"all": True}, {})
+        ledger = b"".join(path.read_bytes() for path in tmp_path.iterdir()).decode()
+        told = [(step, facts) for step, facts in it.told if step in ("open_url", "enter_code")]
+        state = {parse_qs(urlsplit(facts["url"]).query)["state"][0] for _, facts in told}
+        places = {
+            "log": log.lines.getvalue(),
+            "fields of the log": log.fields.getvalue(),
+            "answers and events": lab.said.getvalue(),
+            "ledger": ledger,
+            # The state is what the browser must be told, and nothing else of it.
+            "events": repr(it.told) if not state else "",
+        }
+        assert len(secrets.found) > len(state) or name == "locks"
+        for place, text in places.items():
+            for secret in secrets.found - state:
+                for canary in {secret, secret[:24], secret[-24:]}:
+                    assert canary not in text, (place, canary)
+            for secret in state:
+                assert secret not in places["log"] + places["ledger"]
+            assert PASSWORD not in text, place
 
 
 SIGNING = "/api/v2/signingCert"

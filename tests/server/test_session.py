@@ -473,6 +473,44 @@ async def test_events_are_sent_only_if_wanted(autojump_clock: object) -> None:
         assert isinstance(await it.peer.receive(), Reply)
 
 
+async def test_what_a_login_must_show_is_always_told(autojump_clock: object) -> None:
+    work = Work()
+    device = {"user_code": "X", "verification_uri": "https://i", "expires_in": 5}
+    work.events = [
+        ("certificate", {}),
+        ("open_url", {"url": "https://i"}),
+        ("device_code", device),
+        ("enter_code", {"url": "https://i", "login": "l"}),
+        ("open_url", {"url": "a\nb"}),  # unfit to be sent, and no end of the conversation
+    ]
+    async with lab(work) as it:
+        await it.peer.hello()
+        number = await it.peer.send("reload")
+        messages = [await it.peer.receive() for _ in range(4)]
+
+        assert messages[:3] == [
+            Event(number, "open_url", {"url": "https://i"}),
+            Event(number, "device_code", device),
+            Event(number, "enter_code", {"url": "https://i", "login": "l"}),
+        ]
+        assert isinstance(messages[3], Reply)
+
+
+@pytest.mark.parametrize(("op", "seconds"), [("reload", 120), ("login", 300)])
+async def test_a_login_has_the_time_that_a_person_needs(
+    autojump_clock: object, op: str, seconds: float
+) -> None:
+    work = Work()
+    work.waits = True
+    async with lab(work) as it:
+        await it.peer.hello()
+        before = trio.current_time()
+        answer = await it.peer.ask(op)
+
+        assert answer.error.code == "deadline_exceeded"
+        assert trio.current_time() - before == pytest.approx(seconds, abs=1)
+
+
 async def test_events_are_told_while_the_work_goes_on(autojump_clock: object) -> None:
     work = Work()
     work.waits = True

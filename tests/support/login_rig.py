@@ -18,6 +18,7 @@ from trio.testing import memory_stream_pair
 from keylessd.identity.session_facts import SessionStatus
 from keylessd.ops.login import LoginOrder
 from keylessd.ops.owner import Owner
+from keylessd.services.http import new_client
 from keylessd.trust.where import Where
 from ops_rig import ME, Rig, TrioClock, open_rig
 
@@ -99,16 +100,23 @@ class LoginRig:
         self.news = trio.Event()
         return self.told[-1][1]
 
+    async def _ask(self, method: str, url: str, **form: Any) -> httpx.Response:
+        response = await self.web.send(httpx.Request(method, url, **form))
+        await response.aread()
+        return response
+
     async def consent(self, url: str, identity: str | None) -> str:
         """Let a person answer the issuer's page; return where the browser is sent."""
-        found = await self.web.get(url)
+        found = await self._ask("GET", url)
         if found.status_code == 200:
             handle = re.search(r'name="request" value="([^"]+)"', found.text)
             assert handle is not None, found.text
             form = {"request": html.unescape(handle[1])}
             form |= {"answer": "no"} if identity is None else {"identity": identity}
             parts = urlsplit(url)
-            found = await self.web.post(f"{parts.scheme}://{parts.netloc}/auth/answer", data=form)
+            found = await self._ask(
+                "POST", f"{parts.scheme}://{parts.netloc}/auth/answer", data=form
+            )
         return found.headers.get("location", found.text)
 
     async def callback(self, location: str) -> Response:
@@ -158,7 +166,8 @@ async def open_login(tmp_path: Path, **options: Any) -> AsyncIterator[LoginRig]:
         house_options={"listen": listen, **house_options},
         **options,
     ) as rig:
-        web = httpx.AsyncClient(transport=rig.sigstore.transport())
+        # It writes no log, as no browser writes into ours.
+        web = new_client(transport=rig.sigstore.transport())
         async with web:
             made.append(LoginRig(rig, web, clock))
             yield made[0]

@@ -275,10 +275,10 @@ class Standing:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def records(self) -> list[dict[str, object]]:
-        """Return the ledger's records, all of which must be whole."""
+        """Return the ledger's records, without those that a kill cut short."""
         lines = self.ledger.read_bytes().split(b"\n")
         assert lines.pop() == b""
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in lines if line.endswith(b"}")]
 
 
 def bundle_of(path: Path) -> Path:

@@ -91,7 +91,12 @@ def check_whole(house: Standing, files: list[Path]) -> None:
             json.loads(bundle_of(path).read_bytes())
     lines = house.ledger.read_bytes().split(b"\n")
     assert lines.pop() == b""
-    assert first_break(lines) is None
+    while (torn := first_break(lines)) is not None:
+        # The kernel ends a write of a killed process at a page's end. What was not recorded in full
+        # was not done; and the next record follows the piece.
+        with pytest.raises(ValueError, match=r"."):
+            json.loads(lines[torn])
+        lines = lines[torn:]
     for published in (house.directory / "cache").rglob("published.json"):
         json.loads(published.read_bytes())
 

@@ -267,12 +267,7 @@ OPERATIONS = {
         ),
         {"statement": False},
     ),
-    "inspect": Operation(
-        _EMPTY,
-        _SIGNED_MAY,
-        ("open", {"form?": _FOUND}),
-        {"inspection": True},
-    ),
+    "inspect": Operation(_EMPTY, _SIGNED_MAY, ("open", {"form?": _FOUND}), {"inspection": True}),
     "whoami": Operation(
         ("closed", {"where?": _WHERE, **_WHOSE}),
         {**_TOKENS, **_WHERE_MAY},

@@ -91,6 +91,7 @@ class Renewer:
         provider = await self._providers.discover(session.key.issuer)
         sent = Moment.now(self.clock)
         reply = await self._ask(provider, session, refresh_token)
+        note_skew(reply, session.key.issuer)
         if reply.refresh_token is not None and reply.refresh_token != refresh_token:
             # Before anything else that could fail, and not cancelled in between.
             with trio.CancelScope(shield=True):
@@ -147,19 +148,29 @@ class Renewer:
         async with self._keeping:
             return await self._keep.load(owner_uid)
 
-    async def keep(self, session: Session, refresh_token: Secret, *, is_default: bool) -> None:
-        """Keep a refresh token, then let the session have it, unless it is over by then."""
-        kept = KeptSession(
-            key=session.key,
-            subject=session.subject,
-            refresh_token=refresh_token,
-            logged_in=session.logged_in.wall,
-            ends=session.ends.wall,
-            is_default=is_default,
-        )
+    async def keep(
+        self, session: Session, refresh_token: Secret | None, *, is_default: bool
+    ) -> None:
+        """Keep a refresh token, then let the session have it, unless it is over by then.
+
+        Args:
+            session: Whose.
+            refresh_token: The new one; None: the session's own, whichever it is when its turn
+                has come, since only something else about it has changed.
+            is_default: Whether the session is the default of its instance.
+        """
         async with self._keeping:
-            if session.over is not None:
+            token = session.refresh_token if refresh_token is None else refresh_token
+            if session.over is not None or token is None:
                 return
+            kept = KeptSession(
+                key=session.key,
+                subject=session.subject,
+                refresh_token=token,
+                logged_in=session.logged_in.wall,
+                ends=session.ends.wall,
+                is_default=is_default,
+            )
             problem: str | None = "the store did not answer"
             try:
                 with trio.move_on_after(SAVE_SECONDS):
@@ -168,7 +179,7 @@ class Renewer:
             except KeepError as exc:
                 problem = exc.message
             if session.over is None:
-                session.refresh_token = refresh_token
+                session.refresh_token = token
         if problem is None:
             session.note = None
             return
@@ -234,6 +245,12 @@ def _other(session: Session, token: IdentityToken) -> str | None:
         found=token.identity_hint,
     )
     return f"its issuer renewed it as somebody else ({token.identity_hint!r})"
+
+
+def note_skew(reply: TokenReply, issuer: str) -> None:
+    """Log a difference of clocks that is worth telling."""
+    if reply.ahead is not None and abs(reply.ahead) > SKEW_WORTH_TELLING:
+        _log.warning("clock.differs", issuer=issuer, ahead=int(reply.ahead.total_seconds()))
 
 
 def skew_told(error: DaemonError, reply: TokenReply) -> DaemonError:

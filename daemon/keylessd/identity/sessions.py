@@ -166,9 +166,14 @@ class Sessions:
             )
         return found[0] if found else None
 
-    def make_default(self, key: SessionKey) -> None:
-        """Let *key* be meant where nobody is named for its instance."""
-        self._defaults[key.owner_uid, key.instance] = key
+    async def make_default(self, key: SessionKey) -> None:
+        """Let *key* be meant where nobody is named for its instance; kept, if sessions are."""
+        where = (key.owner_uid, key.instance)
+        before, self._defaults[where] = self._defaults.get(where), key
+        for one in {before, key}:
+            session = self._sessions.get(one) if one is not None else None
+            if session is not None and before != key:
+                await self._renewer.keep(session, None, is_default=one == key)
 
     def status(self, owner_uid: int) -> list[SessionStatus]:
         """Return a user's sessions, those used last first."""
@@ -309,15 +314,16 @@ class Sessions:
             nonce=login.nonce,
         )
         usable = [one for one in self.find(key.owner_uid, instance=key.instance) if not one.over]
-        if as_default or not any(one.key != key for one in usable):
-            self.make_default(key)
+        becomes_default = as_default or not any(one.key != key for one in usable)
         self._make_room(key)
         if (before := self._sessions.get(key)) is not None:
             before.end("another login took its place")
         self._sessions[key] = session
-        if session.refresh_token is not None:
+        if becomes_default and not self._status(session).is_default:
+            await self.make_default(key)
+        else:
             is_default = self._status(session).is_default
-            await self._renewer.keep(session, session.refresh_token, is_default=is_default)
+            await self._renewer.keep(session, None, is_default=is_default)
         _log.info("session.began", uid=key.owner_uid, identity=key.identity, issuer=key.issuer)
         return self._status(session)
 

@@ -162,6 +162,8 @@ class KeyRing:
         """
         self._generation += 1  # what is being issued now is destroyed when it comes
         slots = {held.slot for held in self._held.values()} | self._leased
+        # One that was dropped before may still be leased; it is not there any more.
+        slots = {slot for slot in slots if not slot.is_destroyed}
         for slot in slots:
             slot.destroy()
         self._held.clear()

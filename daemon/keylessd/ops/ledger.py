@@ -6,8 +6,9 @@ told from what somebody else signed. No key, token or artifact is in it. Lines a
 text in them drives no terminal.
 
 A line is handed to the kernel before the request goes on, and to the disk within a second, by
-one flush for all lines since. A crash of the daemon loses nothing; a crash of the machine may
-lose the last second. See decisions/0010-ledger.md.
+one flush for all lines since. A crash of the daemon loses nothing but the record that it was
+writing: of an attempt that was not begun then, or an outcome. A crash of the machine may lose the
+last second. See decisions/0010-ledger.md.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class Ledger:
             self._size = os.fstat(self._fd).st_size
             last = _last_lines(self._path) or _last_lines(self._older(1))
             if self._size and not _ends_complete(self._path):
-                # A crash of the machine cut the last record. It stays, as the evidence it is.
+                # A crash or a SIGKILL cut the last record. It stays, as the evidence it is.
                 self._size += os.write(self._fd, b"\n")
         except OSError as exc:
             self.close()
@@ -249,7 +250,7 @@ def text(value: str) -> str:
 def first_break(lines: Iterable[bytes]) -> int | None:
     """Return the position of the first line that does not follow the one before it, or None.
 
-    A record torn by a crash of the machine follows nothing; the one after it follows it.
+    A record torn by a crash or a SIGKILL follows nothing; the one after it follows it.
 
     Args:
         lines: Consecutive lines, oldest first. The first of them is taken as it is.

@@ -114,7 +114,7 @@ class LoginOps:
         if order.as_default and order.identity is not None:
             found = self._usable(uid, material.instance, order.identity, issuer)
             if found is not None:
-                self._sessions.make_default(found)
+                await self._sessions.make_default(found)
                 return self._status_of(found)
         if self._under_way[uid] >= MAX_LOGINS:
             raise BusyError(f"{MAX_LOGINS} logins are under way", retry_after_seconds=30.0)

@@ -48,6 +48,8 @@ MAX_SILENT = 256
 # A log that has the entry already and cannot be read wants another signature; more than once is
 # no coincidence.
 MAX_SIGNATURES = 3
+# Log entries and timestamps whose bundle is verified on the event loop, if its content is small.
+FEW_PROOFS = 3
 
 
 @dataclass(slots=True)
@@ -257,14 +259,7 @@ class Publisher:
             content=job.content.content(signature),
         )
         try:
-            published = await self._threads.run(
-                "verify",
-                _prove,
-                bundle,
-                job.content,
-                job.material.trusted_root,
-                job.slot.signer,
-            )
+            published = await self._proven(job, bundle)
         except VerificationError as exc:
             error = ServiceReplyError(
                 "sigstore", f"the finished bundle does not verify: {exc.message} ({exc.check})"
@@ -273,6 +268,13 @@ class Publisher:
             raise error from exc
         job.progress("verified", {})
         return published
+
+    async def _proven(self, job: Publication, bundle: Bundle) -> Published:
+        what = bundle, job.content, job.material.trusted_root, job.slot.signer
+        if job.content.is_large or len(bundle.entries) + len(bundle.timestamps) > FEW_PROOFS:
+            return await self._threads.run("verify", _prove, *what)
+        # Half a millisecond. In a thread, a whole signature took some 6 % more of the processor.
+        return _prove(*what)
 
 
 @dataclass(slots=True)

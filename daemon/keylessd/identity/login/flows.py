@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 from keylessd.errors import DaemonError, IdentityError
 from keylessd.identity.id_token import Expected, IdTokenInvalidError
 from keylessd.identity.login.proof import Proof, RandomBytes, new_proof
-from keylessd.identity.renewal import skew_told
+from keylessd.identity.renewal import note_skew, skew_told
 from keylessd.identity.session import hold
 from keylessd.identity.session_facts import Login
 from keylessd.identity.token_endpoint import GrantError, TokenEndpoint, Verdict, revoke
@@ -146,6 +146,7 @@ class Desk:
         Raises:
             IdentityError: ``login_failed``: it is none, or somebody else's.
         """
+        note_skew(reply, provider.issuer)
         if reply.id_token is None:
             raise IdentityError("login_failed", f"the issuer {provider.issuer!r} sent no ID token")
         expected = Expected(request.client_id, nonce=nonce, access_token=reply.access_token)
