@@ -149,13 +149,18 @@ def test_version_of_a_certificate_with_extensions() -> None:
     assert refusal(lambda: parse_leaf(build_der(elements)))[0] == "certificate-format"
 
 
-def test_name_that_is_empty_is_no_name_whatever_python_does_with_warnings() -> None:
-    raw = der(mint_leaf(KEY, CA))
-    elements = parse_der(raw)
+@pytest.mark.parametrize(("tag", "content"), [(0x0C, b""), (0x03, b"\0a"), (0x02, b"\1")])
+def test_name_that_is_no_text_is_no_name_whatever_the_library_says(
+    tag: int, content: bytes
+) -> None:
+    elements = parse_der(der(mint_leaf(KEY, CA)))
     issuer = elements[0].content[0].content[3]  # type: ignore[union-attr]
-    issuer.content[0].content[0].content[1].content = b""  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match="length"):
-        read_certificate(build_der(elements))
+    value = issuer.content[0].content[0].content[1]  # type: ignore[union-attr]
+    value.tag, value.content = tag, content
+    raw = build_der(elements)
+    with pytest.raises(ValueError, match=r"\S"):
+        read_certificate(raw)
+    assert refusal(lambda: parse_leaf(raw))[0] == "certificate-format"
 
 
 def test_other_name_in_another_encoding_says_so() -> None:

@@ -56,6 +56,7 @@ STRICTER = {
     "log-index": "the index of an entry of Rekor v2 is not the proof's",
     "checkpoint-format": "the checkpoint has a line that is no signature line",
     "checkpoint-signature": "as checkpoint-format",
+    "checkpoint-origin": "the name on the log's line of the checkpoint is not its origin",
     "timestamp-format": "a bad timestamp, beside a good time that the log promised",
     "timestamp-authority": "the same; or the signer's name differs in case",
     "timestamp-imprint": "as timestamp-format",

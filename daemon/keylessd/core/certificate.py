@@ -142,13 +142,9 @@ def _read(load: Callable[[bytes], x509.Certificate], raw: bytes) -> x509.Certifi
         # The parts that parse lazily, so that whoever asks for them later meets no error.
         _ = certificate.version, certificate.issuer, certificate.subject, certificate.extensions
         _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except (
-        Warning,  # of the library, about serial numbers and names that no certificate may have
-        x509.InvalidVersion,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-        UnsupportedAlgorithm,
-    ) as exc:
+    except ValueError:
+        raise
+    except Exception as exc:  # whatever else the library raises or warns of, the bytes are bad
         raise ValueError(str(exc)) from exc
     if serial_number < 1:
         msg = "the certificate has no positive serial number"
