@@ -302,10 +302,11 @@ def test_a_file_that_settings_name_and_is_not_there_is_a_mistake_in_them(
 
 
 def test_a_ledger_that_cannot_be_opened_is_told(tmp_path: Path, daemons) -> None:
-    (tmp_path / "state" / "ledger.jsonl").mkdir(parents=True)
+    ledger = tmp_path / "state" / "ledger.jsonl"
+    ledger.mkdir(parents=True)
     daemon = daemons()
 
-    assert daemon.ready() == "FAILED the ledger cannot be opened: Is a directory"
+    assert daemon.ready() == f"FAILED the ledger {ledger} cannot be opened: Is a directory"
     assert daemon.wait() == 6
 
 

@@ -107,7 +107,7 @@ def test_full_disk_signs_nothing_and_breaks_nothing(house: Standing, tmp_path: P
         failed = [one for one in done if one.returncode]
         assert failed
         for one in failed:
-            assert "the ledger cannot be written: no space left on the device" in one.stderr
+            assert "cannot be written: no space left on the device" in one.stderr
         # What the ledger does not know was not signed.
         assert house.counts().since(before).entries <= len(done) - len(failed)
         assert house.keyless("status", environ=environ).returncode == 0
