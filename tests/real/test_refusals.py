@@ -59,7 +59,7 @@ def _tokens(stack) -> dict[str, tuple[str, str, str]]:
             "signature is wrong",
         ),
         "subject": (other_domain, "token_rejected", "subject is not admitted"),
-        "garbage": ("no.token.atall", "token_malformed", "cannot be read"),
+        "garbage": ("no.token.atall", "token_malformed", "no identity token"),
     }
 
 
