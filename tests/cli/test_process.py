@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,15 @@ def shell(line: str) -> tuple[int, bytes]:
     return done.returncode, done.stderr
 
 
+def wait_until_asleep(process: subprocess.Popen[bytes]) -> None:
+    """Return when a process waits for something, as the kernel says (proc(5), state)."""
+    stat = Path(f"/proc/{process.pid}/stat")
+    end = time.monotonic() + 60
+    while stat.read_text().rpartition(")")[2].split()[0] != "S":
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 @pytest.fixture(autouse=True)
 def files(folder: Path) -> None:
     (folder / "a").write_bytes(b"a")
@@ -66,6 +76,7 @@ def test_ctrl_c_gives_up_what_was_asked_for(serve: Serve) -> None:
     daemon = serve(lambda _: None)
     process = start("sign", "a")
     daemon.wait_until(lambda: bool(daemon.requests))
+    wait_until_asleep(process)  # amid a frame it would hang up instead of saying anything
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, b"")
