@@ -43,6 +43,8 @@ TALKING = COMMAND | {
     "keyless.wire._operations", "keyless.wire._schema", "keyless.wire._state",
 }  # fmt: skip
 
+# Those that say neither what nor where.
+QUIET = TALKING - {"keyless.cli._inputs"}
 # Those that say which Sigstore look into the repository's configuration.
 PLACED = TALKING | {"keyless.cli._repository"}
 # Those that need an identity look for one.
@@ -123,10 +125,10 @@ LIGHT = {
     "version": (["--version"], ALWAYS),
     "help": (["--help"], ALWAYS),
     "help-of-a-command": (["help", "sandbox"], COMMAND | {"keyless.cli._sandbox"}),
-    "status": (["status"], TALKING | TOLD | {"keyless.cli._status", "keyless.cli._text"}),
+    "status": (["status"], QUIET | TOLD | {"keyless.cli._status", "keyless.cli._text"}),
     "status-json": (
         ["status", "--json"],
-        TALKING | TOLD | {"keyless.cli._status", "keyless.cli._text"},
+        QUIET | TOLD | {"keyless.cli._status", "keyless.cli._text"},
     ),
     "sign-json": (["sign", "--json", "f"], ASKING | {"keyless.cli._sign"}),
     "whoami": (
@@ -136,7 +138,7 @@ LIGHT = {
     ),
     "trust": (
         ["trust"],
-        TALKING | TOLD | {"keyless.cli._trust", "keyless.cli._status", "keyless.cli._text"},
+        QUIET | TOLD | {"keyless.cli._trust", "keyless.cli._status", "keyless.cli._text"},
     ),
     "sign": (["sign", "f"], ASKING | {"keyless.cli._sign"}),
     "sign-a-digest": (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keyless.cli import _attest, _demo, _inputs, _inspect, _login, _sign, _verify
+from keyless.cli import _attest, _demo, _inputs, _inspect, _login, _session, _sign, _verify
 from keylessd.settings import (
     AmbientSettings,
     HttpSettings,
@@ -30,7 +30,7 @@ def page(path: str) -> str:
 
 
 def options_of_the_commands() -> set[str]:
-    tables = (*TABLES, _inputs.COMMON)
+    tables = (*TABLES, _session.COMMON)
     return {
         name
         for table in tables

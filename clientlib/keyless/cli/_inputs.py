@@ -40,13 +40,6 @@ IDENTITY = (
     ),
 )
 
-COMMON = (
-    Option("--json", "", "print one JSON object per result"),
-    Option("--quiet -q", "", "print nothing but errors"),
-    Option("--socket", "PATH", "the daemon's socket"),
-    Option("--help -h", "", "show this text"),
-)
-
 
 def read_file(path: str, *, what: str, limit: int = MAX_DOCUMENT) -> bytes:
     """Return the content of the file at *path*, or of standard input for ``-``.

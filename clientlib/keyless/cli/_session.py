@@ -4,9 +4,15 @@ import os
 import sys
 
 from keyless._client import Client
-from keyless.cli._inputs import COMMON
 from keyless.cli._options import Option, Options, parse, usage_text
 from keyless.cli._output import err, shown
+
+COMMON = (
+    Option("--json", "", "print one JSON object per result"),
+    Option("--quiet -q", "", "print nothing but errors"),
+    Option("--socket", "PATH", "the daemon's socket"),
+    Option("--help -h", "", "show this text"),
+)
 
 
 def read_options(

@@ -3,7 +3,6 @@
 import os
 import time
 
-from keyless.cli._inputs import IDENTITY, WHERE, where_of, whose_of
 from keyless.cli._options import Option, Options, UsageError
 from keyless.cli._output import NO_IDENTITY, OK, err, json_line, out, shown
 from keyless.cli._session import client_of, read_options
@@ -23,6 +22,8 @@ def run(command: str, argv: "list[str]") -> int:
     """Ask the daemon and print its answer; return the exit code."""
     groups: tuple[tuple[str, tuple[Option, ...]], ...] = ()
     if command == "whoami":
+        from keyless.cli._inputs import IDENTITY, WHERE
+
         groups = (("identity", IDENTITY), ("where", WHERE))
     options = read_options(command, argv, "", _ABOUT[command], groups)
     if options is None:
@@ -115,6 +116,8 @@ def instance_line(state: "InstanceState", now: int) -> str:
 
 
 def _whoami(options: Options) -> int:
+    from keyless.cli._inputs import where_of, whose_of
+
     whose = whose_of(options, os.environ)
     with client_of(options) as client:
         found = client.whoami(where=where_of(options, os.environ), **whose.arguments())
