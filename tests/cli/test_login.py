@@ -181,7 +181,70 @@ def test_logging_out_says_what_was_not_revoked(keyless, daemon) -> None:
     assert "signed out me (https://i) at public" in done.out
     assert "not revoked: no way to revoke it" in done.out
     assert daemon.requests[0].body == {"identity": "me", "instance": "public", "all": True}
-    assert keyless("logout", "--json").object["revoked"] is False
+    assert keyless("logout", "--all", "--json").object["revoked"] is False
+
+
+STATUS = {
+    "version": "0.1.0", "pid": 1, "started": 1, "uptime_seconds": 1, "socket": "/s",
+    "requests": {}, "connections": 1, "default_instance": "public", "reuse": "window",
+    "instances": [], "slots": [],
+}  # fmt: skip
+
+
+def session(identity: str, instance: str, *, default: bool | None = True) -> dict[str, object]:
+    """Return a session; without a word about being the default, one that is over."""
+    state = "login_required" if default is None else "active"
+    return {
+        **IDENTITY, "identity": identity, "instance": instance, "state": state,
+        "default": bool(default),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sessions", "environ", "wanted"),
+    [
+        ([("me", "corp", True), ("you", "public", True)], "corp", ("me", "corp")),
+        ([("you", "corp", False), ("me", "corp", True)], "corp", ("me", "corp")),
+        ([("me", "corp", True)], "", ("me", "corp")),  # there is no other
+        ([("me", "corp", True)], "lab", ("me", "corp")),
+        ([("me", "public", True), ("you", "corp", True)], "", ("me", "public")),
+        ([("me", "corp", None), ("you", "lab", True)], "", ("you", "lab")),  # the other is over
+        ([], "corp", None),
+    ],
+)
+def test_logging_out_ends_the_session_that_would_sign(
+    keyless, serve, plain, monkeypatch, sessions, environ, wanted
+) -> None:
+    def here(request: Request) -> object:
+        if request.op == "whoami":
+            return Reply(
+                request.id, {"identities": [session(a, b, default=c) for a, b, c in sessions]}
+            )
+        return Reply(request.id, STATUS) if request.op == "status" else replies(request)
+
+    daemon = serve(here)
+    monkeypatch.setenv("KEYLESS_INSTANCE", environ)
+    assert keyless("logout").code == 0
+    (asked,) = [request.body for request in daemon.requests if request.op == "logout"]
+    assert asked == (
+        {} if wanted is None else dict(zip(("identity", "instance"), wanted, strict=True))
+    )
+
+
+def test_logging_out_guesses_nobody(keyless, serve, plain, monkeypatch) -> None:
+    several = [session("me", "corp"), session("you", "lab")]
+
+    def here(request: Request) -> object:
+        if request.op == "whoami":
+            return Reply(request.id, {"identities": several})
+        return answer(request)
+
+    daemon = serve(here)
+    monkeypatch.setenv("KEYLESS_INSTANCE", "public")
+    done = keyless("logout")
+    assert done.code == 2
+    assert "--identity" in done.err
+    assert [request.op for request in daemon.requests] == ["whoami"]
 
 
 def test_a_passphrase_is_read_and_never_an_argument(keyless, daemon, monkeypatch) -> None:

@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from keyless._client import Client
     from keyless.states import Identity
 
 ABOUT_LOGIN = """
@@ -178,13 +179,35 @@ class Counter:
             client.login_code(login, code)
 
 
+def _meant(client: "Client", options: Options) -> "tuple[str | None, str | None]":
+    """Return whom `keyless sign` would sign as here, or the only session there is; else nobody.
+
+    Raises:
+        KeylessError: ``usage``: there are several, and none of them would be meant here.
+    """
+    where = where_of(options, os.environ)
+    sessions = [one for one in client.whoami(where=where) if one.source == "session"]
+    sessions = [one for one in sessions if one.state != "login_required"] or sessions
+    if len(sessions) > 1:
+        instance = where.instance or client.status().default_instance
+        here = [one for one in sessions if one.default and one.instance == instance]
+        if not here:
+            raise KeylessError(
+                "usage",
+                f"{len(sessions)} sessions, and none of them is the default of {instance}",
+                hint="say which with --identity or --instance, or end them all with --all",
+            )
+        sessions = here
+    return (sessions[0].identity, sessions[0].instance) if sessions else (None, None)
+
+
 def _logout(options: Options) -> int:
+    identity, instance = options.text("identity"), options.text("instance")
+    everyone = options.flag("all")
     with client_of(options) as client:
-        ended = client.logout(
-            identity=options.text("identity"),
-            instance=options.text("instance"),
-            everyone=options.flag("all"),
-        )
+        if identity is None and instance is None and not everyone:
+            identity, instance = _meant(client, options)
+        ended = client.logout(identity=identity, instance=instance, everyone=everyone)
     for one in ended:
         if options.flag("json"):
             json_line(one.as_dict())
