@@ -180,7 +180,7 @@ def parse_bundle(raw: bytes) -> Bundle:
         part = "bundle-content"
         content = _content_of(fields)
     except StrictJsonError as exc:
-        raise VerificationError(part, str(exc)) from exc
+        raise VerificationError(part, f"the bundle cannot be read: {exc}") from exc
     _check_keyid(content, key_hint)
     return Bundle(version, certificates, key_hint, entries, timestamps, content)
 

@@ -126,7 +126,7 @@ def _parse_legacy(raw: bytes) -> _Old:
         rekor = fields.child("rekorBundle", _REKOR)
         entry = None if rekor is None else _entry_of(rekor)
     except StrictJsonError as exc:
-        raise VerificationError(part, str(exc)) from exc
+        raise VerificationError(part, f"the bundle cannot be read: {exc}") from exc
     return _Old(content, certificates, entry)
 
 
