@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -28,6 +29,8 @@ def run(
         What became of each, and the tests that fail without any mutant; if there is one, no
         mutant was run.
     """
+    # The checkout's modules are mutated, whatever is installed beside it.
+    sys.path[:0] = [str(HOUSE), str(HOUSE.parent / "clientlib")]
     plugin = Run(mutants, jobs=jobs, alive=alive)
     rooms = [str(TESTS / "core"), str(TESTS / "policy")]
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]

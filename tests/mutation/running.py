@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import zip_longest
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
@@ -170,7 +171,7 @@ def _killer(
     function = _live(mutant)
     function.__code__ = code_of(mutant, source)
     _forget()
-    for number, following in zip(order, [*order[1:], None], strict=True):
+    for number, following in zip_longest(order, order[1:]):
         next_item = None if following is None else items[following]
         # Nobody handles the signal, so it ends the process.
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS + TIMES_SLOWER * seconds[number])
@@ -225,7 +226,7 @@ def _traced(items: list[pytest.Item], numbers: list[int], files: set[str]) -> di
         add((code, frame.f_lineno))
         return inside
 
-    for number, following in zip(numbers, [*numbers[1:], None], strict=True):
+    for number, following in zip_longest(numbers, numbers[1:]):
         # What is remembered from the test before would hide a line from this one.
         _forget()
         seen.clear()
