@@ -299,7 +299,8 @@ async def test_a_later_versions_text_is_left_alone() -> None:
     assert store.writes == 0
 
 
-texts = st.text(min_size=1, max_size=20).filter(lambda text: text.isprintable())
+# Printable ones, without blanks.
+texts = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
 
 
 @given(
