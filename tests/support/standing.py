@@ -75,6 +75,7 @@ class Standing:
         }
         self.urls: dict[str, str] = {}
         self._sandbox: subprocess.Popen[bytes] | None = None
+        self.kills = 0  # of daemons
         self._daemons: set[int] = set()
         self._http = httpx.Client(trust_env=False, verify=False, timeout=PATIENCE)
 
@@ -257,6 +258,7 @@ class Standing:
         for pid in self._daemons:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
+                self.kills += 1
         end = time.monotonic() + PATIENCE
         while any(_lives(pid) for pid in self._daemons):
             assert time.monotonic() < end, f"{self._daemons} do not end"
@@ -274,11 +276,15 @@ class Standing:
         """Return the daemon's log lines."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
-    def records(self) -> list[dict[str, object]]:
-        """Return the ledger's records, without those that a kill cut short."""
+    def records(self, *, killed: bool = False) -> list[dict[str, object]]:
+        """Return the ledger's records, all of which must be whole.
+
+        Args:
+            killed: Leave out those that a kill may have cut short.
+        """
         lines = self.ledger.read_bytes().split(b"\n")
         assert lines.pop() == b""
-        return [json.loads(line) for line in lines if line.endswith(b"}")]
+        return [json.loads(line) for line in lines if not killed or line.endswith(b"}")]
 
 
 def bundle_of(path: Path) -> Path:

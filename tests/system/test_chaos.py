@@ -91,7 +91,10 @@ def check_whole(house: Standing, files: list[Path]) -> None:
             json.loads(bundle_of(path).read_bytes())
     lines = house.ledger.read_bytes().split(b"\n")
     assert lines.pop() == b""
+    pieces = 0
     while (torn := first_break(lines)) is not None:
+        pieces += 1
+        assert pieces <= house.kills
         # The kernel ends a write of a killed process at a page's end. What was not recorded in full
         # was not done; and the next record follows the piece.
         with pytest.raises(ValueError, match=r"."):
@@ -103,7 +106,7 @@ def check_whole(house: Standing, files: list[Path]) -> None:
 
 def check_accounts(house: Standing, files: list[Path], entries: int) -> None:
     """Whatever the log has was announced in the ledger before."""
-    records = house.records()
+    records = house.records(killed=True)
     attempts = {record["id"]: record for record in records if record["event"] == "attempt"}
     outcomes = {record["id"] for record in records if record["event"] == "outcome"}
     assert outcomes <= attempts.keys()
