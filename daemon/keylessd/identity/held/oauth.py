@@ -6,6 +6,7 @@ own keys: a provider that is not the configured one must not choose whom the dae
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from keylessd.secret import Secret
 
 
-class _OAuthSource:
+class _OAuthSource(ABC):
     """What the two grants have in common."""
 
     def __init__(
@@ -97,8 +98,9 @@ class _OAuthSource:
             retry_after_seconds=exc.retry_after_seconds,
         )
 
+    @abstractmethod
     async def _grant(self, provider: Provider) -> TokenReply:
-        raise NotImplementedError
+        """Ask for the token, each kind by its own grant."""
 
     async def _endpoint(self, provider: Provider) -> TokenEndpoint:
         if provider.token_endpoint is None:
