@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ssl
+import struct
 
 import httpx
 import pytest
@@ -270,6 +271,37 @@ async def test_nobody_listens(autojump_clock):
             for _ in range(10):
                 with pytest.raises(httpx.ConnectError, match=r"^Connection refused$"):
                     await client.get(f"http://127.0.0.1:{port}/")
+
+
+async def test_server_that_dies_just_after_it_was_reached(monkeypatch):
+    """What the kernel took off the queue and reset has no peer any more."""
+    open_stream = trio.open_tcp_stream
+
+    async def open_and_lose(host, port):
+        stream = await open_stream(host, port)
+        accepted, _ = await listener.accept()
+        accepted.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()  # lingers not at all: a reset
+        await trio.lowlevel.wait_readable(stream.socket)
+        return stream
+
+    monkeypatch.setattr(trio, "open_tcp_stream", open_and_lose)
+    with trio.socket.socket() as listener:
+        await listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        pool = transport(max_connections=1)
+        asked = Asked(b"GET", b"/", [(b"Host", b"localhost")], b"")
+        for _ in range(2):  # more than there are connections: each was given back
+            with pytest.raises(httpx.ConnectError, match="closed the connection at once"):
+                await pool.ask(("http", "127.0.0.1", port), asked, max_body=9, limits=LIMITS)
+
+
+@pytest.mark.parametrize("host", [f"{'a' * 64}.example", "a..example"])
+async def test_name_that_nobody_can_look_up(host):
+    asked = Asked(b"GET", b"/", [(b"Host", b"localhost")], b"")
+    with pytest.raises(httpx.ConnectError, match="no host can have this name"):
+        await transport().ask(("https", host, 443), asked, max_body=9, limits=LIMITS)
 
 
 def certificate(name):

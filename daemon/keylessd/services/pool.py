@@ -201,7 +201,14 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 socket_stream = await trio.open_tcp_stream(host, port)
             except OSError as exc:
                 raise httpx.ConnectError(_reason(exc)) from exc
-            address = socket_stream.socket.getpeername()[0]
+            except UnicodeError as exc:
+                raise httpx.ConnectError("no host can have this name") from exc
+            try:
+                address = socket_stream.socket.getpeername()[0]
+            except OSError as exc:
+                # Reset since, while it stood in the queue of a server that ended.
+                socket_stream.socket.close()
+                raise httpx.ConnectError("the server closed the connection at once") from exc
             if not on_link and self._refuses(address):
                 socket_stream.socket.close()
                 raise httpx.ConnectError(f"the name leads to {address}, where no service is")
