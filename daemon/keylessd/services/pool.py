@@ -20,6 +20,7 @@ import h11
 import httpx
 import trio
 
+from keylessd.flow.plain_stream import PlainStream
 from keylessd.services.exchange import Answer, Asked, read_answer
 from keylessd.services.urls import is_link_local, origin_of
 
@@ -198,36 +199,37 @@ class PooledTransport(httpx.AsyncBaseTransport):
         scheme, host, port = origin
         with _timeouts(limits.get("connect"), httpx.ConnectTimeout):
             try:
-                socket_stream = await trio.open_tcp_stream(host, port)
+                opened = await trio.open_tcp_stream(host, port)
             except OSError as exc:
                 raise httpx.ConnectError(_reason(exc)) from exc
             except UnicodeError as exc:
                 raise httpx.ConnectError("no host can have this name") from exc
+            plain = PlainStream.of(opened)
             try:
-                address = socket_stream.socket.getpeername()[0]
+                address = plain.socket.getpeername()[0]
             except OSError as exc:
                 # Reset since, while it stood in the queue of a server that ended.
-                socket_stream.socket.close()
+                plain.close()
                 raise httpx.ConnectError("the server closed the connection at once") from exc
             if not on_link and self._refuses(address):
-                socket_stream.socket.close()
+                plain.close()
                 raise httpx.ConnectError(f"the name leads to {address}, where no service is")
             if scheme != "https":
-                return _Connection(origin, socket_stream, socket_stream)
+                return _Connection(origin, plain, plain)
             if self._ssl_context is None:
                 self._ssl_context = self._make_ssl_context()
             tls = trio.SSLStream(
-                socket_stream, self._ssl_context, server_hostname=host, https_compatible=True
+                plain, self._ssl_context, server_hostname=host, https_compatible=True
             )
             try:
                 await tls.do_handshake()
             except (trio.BrokenResourceError, ssl.SSLError, OSError) as exc:
-                socket_stream.socket.close()
+                plain.close()
                 raise httpx.ConnectError(_reason(exc.__cause__ or exc)) from exc
             except BaseException:
-                socket_stream.socket.close()
+                plain.close()
                 raise
-            return _Connection(origin, tls, socket_stream)
+            return _Connection(origin, plain, tls)
 
 
 class DirectClient(httpx.AsyncClient):
@@ -259,18 +261,15 @@ class DirectClient(httpx.AsyncClient):
 class _Connection:
     """One connection and the state of its current request."""
 
-    __slots__ = ("_h11", "_socket_stream", "_stream", "idle_since", "origin")
+    __slots__ = ("_h11", "_plain", "_stream", "idle_since", "origin")
 
     def __init__(
-        self,
-        origin: Origin,
-        stream: trio.SSLStream[trio.SocketStream] | trio.SocketStream,
-        socket_stream: trio.SocketStream,
+        self, origin: Origin, plain: PlainStream, stream: trio.SSLStream[PlainStream] | PlainStream
     ) -> None:
         self.origin = origin
         self.idle_since = 0.0
+        self._plain = plain
         self._stream = stream
-        self._socket_stream = socket_stream
         self._h11 = h11.Connection(h11.CLIENT)
 
     async def exchange(
@@ -312,19 +311,30 @@ class _Connection:
 
     async def send(self, data: bytes, seconds: float | None) -> None:
         """Write *data*, within a deadline."""
-        if len(data) <= SMALL_WRITE:
-            seconds = None
         # A server may refuse a long body and close: its answer is still to be read.
-        with _timeouts(seconds, httpx.WriteTimeout), suppress(trio.BrokenResourceError):
-            await self._stream.send_all(data)
+        with suppress(trio.BrokenResourceError):
+            if self._stream is self._plain and len(data) <= SMALL_WRITE:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                data = data[self._plain.send_now(data) :]
+                if not data:
+                    return
+            if len(data) <= SMALL_WRITE:
+                seconds = None
+            with _timeouts(seconds, httpx.WriteTimeout):
+                await self._stream.send_all(data)
 
     async def receive(self, seconds: float | None) -> bytes:
         """Return the next bytes; ``b""`` once the server has closed."""
+        if seconds is None:
+            return await self._receive()
         with _timeouts(seconds, httpx.ReadTimeout):
-            try:
-                return bytes(await self._stream.receive_some(READ_SIZE))
-            except (trio.BrokenResourceError, OSError) as exc:
-                raise httpx.ReadError(_reason(exc.__cause__ or exc)) from exc
+            return await self._receive()
+
+    async def _receive(self) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(READ_SIZE))
+        except (trio.BrokenResourceError, OSError) as exc:
+            raise httpx.ReadError(_reason(exc.__cause__ or exc)) from exc
 
     def start_next_cycle(self) -> bool:
         """Get ready for another request; False if this connection takes none."""
@@ -338,12 +348,12 @@ class _Connection:
     def has_hung_up(self) -> bool:
         """Return whether the server closed, or sent what nobody asked for, while idle."""
         poll = select.poll()
-        poll.register(self._socket_stream.socket.fileno(), select.POLLIN)
+        poll.register(self._plain.socket, select.POLLIN)
         return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close at once, without TLS's farewell: the answer was complete or is not wanted."""
-        self._socket_stream.socket.close()
+        self._plain.close()
 
 
 class _Body(httpx.AsyncByteStream):
