@@ -91,7 +91,10 @@ class EventLog:
             described = {**(_CONTEXT.get() or {}), **fields}
             if exc is not None:
                 described |= describe_exception(exc)
-            self._logger.log(level, event, extra={"fields": described})
+            # Made here, since Logger.log() looks up the stack for the caller, whom no line names.
+            record = logging.LogRecord(self._logger.name, level, "", 0, event, None, None)
+            record.fields = described
+            self._logger.handle(record)
 
 
 @contextlib.contextmanager
@@ -190,10 +193,11 @@ class JsonFormatter(_Formatter):
             "event": event,
             **{key: value for key, value in fields.items() if key not in _RESERVED},
         }
-        # allow_nan stays on: a line with NaN is better than no line.
-        return json.dumps(line, ensure_ascii=True, separators=(",", ":"))
+        return _encode(line)
 
 
+# allow_nan stays on: a line with NaN is better than no line.
+_encode: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 _RESERVED: Final = frozenset({"ts", "level", "logger", "event"})
 
 

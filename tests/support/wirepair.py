@@ -17,7 +17,7 @@ def _on_fallback() -> ModuleType:
     spec.loader.exec_module(module)
     module.msgpack = SimpleNamespace(
         unpackb=msgpack.fallback.unpackb,
-        packb=lambda value, **options: msgpack.fallback.Packer(**options).pack(value),
+        Packer=msgpack.fallback.Packer,
     )
     return module
 

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+# Bytes; a buffer grows as it must. packb() begins with 256 KiB, which are mapped and unmapped again
+# for every head.
+USUAL_HEAD = 4096
+
+
 def unpack(data: bytes) -> object:
     """Return the one value that *data* holds.
 
@@ -103,7 +108,7 @@ def pack(value: object) -> bytes:
             string that UTF-8 cannot express.
     """
     try:
-        packed: bytes = msgpack.packb(value, use_bin_type=True)
+        packed: bytes = msgpack.Packer(use_bin_type=True, buf_size=USUAL_HEAD).pack(value)
     except (ValueError, TypeError, OverflowError):
         raise CodecError("a value that is not admitted") from None
     return packed

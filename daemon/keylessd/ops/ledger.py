@@ -45,6 +45,7 @@ TORN_LINES = 16  # looked at for the last whole record
 FLUSH_SECONDS = 1.0
 NO_HASH = "0" * 64  # of the line before the first
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _log = EventLog(__name__)
 
 
@@ -210,7 +211,7 @@ class Ledger:
             **facts,
             "prev": self._previous,
         }
-        line = json.dumps(record, separators=(",", ":")).encode("ascii")
+        line = _encode(record).encode("ascii")
         if len(line) >= LINE_BYTES:
             raise ValueError(f"a record of {len(line)} bytes; the limit is {LINE_BYTES}")
         if self._size and self._size + len(line) >= self._file_bytes:

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import trio
 
 from keyless.wire import SERVER, Connection, Failure, Reply, Request, WireError
+from keylessd.flow.plain_stream import PlainStream
 from keylessd.log import EventLog, bind
 from keylessd.policy.peers import Peer
 from keylessd.server.limits import Admission, ByteBudget, Holder, Penalties
@@ -199,7 +200,7 @@ class Connections:
         with bind(connection=slot):
             try:
                 peer = _peer(connection, who)
-                stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
+                stream = PlainStream(connection)
 
                 async def answer(request: Request, progress: Progress) -> Reply | Failure:
                     return await self._answer(peer, request, progress)

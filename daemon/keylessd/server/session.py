@@ -29,6 +29,7 @@ from keyless.wire import (
     Welcome,
     WireError,
 )
+from keylessd.flow.plain_stream import PlainStream
 from keylessd.log import EventLog, bind
 from keylessd.server.outbox import Outbox
 
@@ -133,7 +134,8 @@ class Session:
         self._wire = Connection(SERVER, max_in_flight=max_in_flight)
         self._running: dict[int, _Running] = {}
         self._reading = trio.CancelScope()
-        self._outbox = Outbox(stream, seconds=timeouts.write)
+        send_now = stream.send_now if isinstance(stream, PlainStream) else None
+        self._outbox = Outbox(stream, seconds=timeouts.write, send_now=send_now)
         self._charged = 0
         self._goodbye: WireError | None = None
         self._greeted = False
