@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from keylessd.errors import LoginRequiredError, TokenError
 from keylessd.identity.source import IdentityRequest, SuppliedToken
-from keylessd.identity.token import check_token, parse_token
+from keylessd.identity.token import MAX_KNOWN, KnownTokens, check_token, parse_token
 from keylessd.secret import Secret
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -198,3 +198,55 @@ async def test_no_token_means_login_required_and_says_what_to_do():
 async def test_the_callers_token_is_returned():
     token = await SuppliedToken().token(IdentityRequest(1000, "public", jwt()))
     assert token.subject == "subject-1"
+
+
+# --- tokens that come again ------------------------------------------------------------------
+
+
+def test_a_token_that_comes_again_says_the_same_and_is_not_read_again(monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        "keylessd.identity.token.parse_token", lambda raw: read.append(raw) or parse_token(raw)
+    )
+    known, first, other = KnownTokens(), jwt(sub="1"), jwt(sub="2")
+
+    for raw in (first, other, Secret(first.reveal()), other):
+        assert known.read(raw) == parse_token(raw)
+        assert known.read(raw).raw is raw
+    assert read == [first, other]
+
+
+def test_what_is_remembered_holds_no_token():
+    known, raw = KnownTokens(), jwt()
+    known.read(raw)
+
+    (kept,) = known._known.values()
+    assert kept.raw.reveal() == ""
+    parts = raw.reveal().split(".")
+    for text in (repr(known._known), repr(kept.claims)):
+        assert not any(one in text for one in parts)
+
+
+def test_no_more_is_remembered_than_fits(monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        "keylessd.identity.token.parse_token", lambda raw: read.append(raw) or parse_token(raw)
+    )
+    known = KnownTokens()
+    raws = [jwt(sub=str(number)) for number in range(MAX_KNOWN + 1)]
+    for raw in raws:
+        known.read(raw)
+
+    assert len(known._known) == MAX_KNOWN
+    known.read(raws[-1])
+    assert len(read) == MAX_KNOWN + 1
+    known.read(raws[0])
+    assert len(read) == MAX_KNOWN + 2
+
+
+@pytest.mark.parametrize("text", ["", "a.b", "\ud800.a.b"])
+def test_what_is_no_token_is_refused_every_time(text):
+    known = KnownTokens()
+    for _ in range(2):
+        with pytest.raises(TokenError):
+            known.read(Secret(text))

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
-from keylessd.core.signing_config import Selection, Service
-from keylessd.errors import RateLimitedError, ServiceUnavailableError
-from keylessd.ops.upstream import ask
+from keylessd.core.signing_config import Selection, Selector, Service, SigningConfig
+from keylessd.core.trusted_root import TimeRange
+from keylessd.errors import NoServiceError, RateLimitedError, ServiceUnavailableError
+from keylessd.ops import upstream
+from keylessd.ops.upstream import MAX_PLANS, Plans, ask, plan_services
 
 NAMES = ("a", "b", "c", "d")
 SERVICES = tuple(Service(name, 1, None, name) for name in NAMES)
@@ -77,3 +84,79 @@ async def test_none_required_asks_nobody(autojump_clock):
 async def test_a_fault_is_no_failure_of_a_service(autojump_clock):
     with pytest.raises(ZeroDivisionError):
         await ask(Selection(SERVICES, 1), Asked("a", error=ZeroDivisionError()))
+
+
+# --- plans -----------------------------------------------------------------------------------
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def days(number: int | None) -> datetime | None:
+    return None if number is None else START + timedelta(days=number)
+
+
+def material_of(periods: list[tuple[int | None, int | None]]) -> SimpleNamespace:
+    """Material whose logs have these periods, in days; its other services have no end."""
+
+    def service(name: str, start: int | None, end: int | None) -> Service:
+        return Service(name, 1, TimeRange(days(start), days(end)), name)
+
+    config = SigningConfig(
+        ca_urls=(service("https://ca.test", 0, None),),
+        oidc_urls=(),
+        rekor_urls=tuple(
+            service(f"https://log{number}.test", *period) for number, period in enumerate(periods)
+        ),
+        tsa_urls=(),
+        rekor_selector=Selector.ANY,
+        rekor_count=0,
+        tsa_selector=Selector.ANY,
+        tsa_count=0,
+    )
+    return SimpleNamespace(instance="test", signing_config=config)
+
+
+def outcome(plan) -> object:
+    try:
+        return plan()
+    except NoServiceError as exc:
+        return exc.message
+
+
+DAY = st.none() | st.integers(0, 6)
+
+
+@given(
+    st.lists(st.tuples(DAY, DAY), max_size=4),
+    st.lists(st.tuples(st.integers(0, 6), st.integers(-1, 1)), min_size=1, max_size=12),
+)
+def test_a_plan_that_is_kept_is_the_one_that_would_be_made(periods, moments):
+    material, plans = material_of(periods), Plans()
+    for day, microseconds in moments:
+        now = START + timedelta(days=day, microseconds=microseconds)
+        wanted = outcome(lambda now=now: plan_services(material, now))
+        assert outcome(lambda now=now: plans.at(material, now)) == wanted
+
+
+def test_a_plan_is_made_once_while_nothing_begins_or_ends(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        upstream, "plan_services", lambda *what: made.append(what) or plan_services(*what)
+    )
+    material, plans = material_of([(0, 5), (2, 9)]), Plans()
+    for hours in (1, 2, 47, 3):
+        plans.at(material, START + timedelta(hours=hours))
+    assert len(made) == 1
+    assert (
+        plans.at(material, START + timedelta(hours=49)).logs.services[0].url.endswith("log1.test")
+    )
+    assert len(made) == 2
+
+
+def test_plans_of_other_configurations_are_kept_apart_and_are_bounded():
+    plans = Plans()
+    for number in range(MAX_PLANS + 2):
+        material = material_of([(0, None)] * (1 + number % 3))
+        now = START + timedelta(hours=1)
+        assert plans.at(material, now) == plan_services(material, now)
+        assert len(plans._made) <= MAX_PLANS

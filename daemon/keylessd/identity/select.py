@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from keylessd.errors import IdentityError, InvalidInputError, LoginRequiredError
 from keylessd.identity.session import login_command
-from keylessd.identity.token import IdentityToken, parse_token
+from keylessd.identity.token import IdentityToken, KnownTokens
 
 if TYPE_CHECKING:
     from keylessd.identity.held.identities import HeldState
@@ -93,6 +93,7 @@ class Selection:
         self._sessions = sessions
         self._ambient = ambient
         self._held = held if held is not None else NoHeldIdentities()
+        self._known = KnownTokens()
 
     async def token(self, request: IdentityRequest) -> IdentityToken:
         """Return a token to sign with; see IdentitySource.
@@ -105,7 +106,7 @@ class Selection:
         """
         self._locks.check(request.owner_uid)
         if request.supplied is not None:
-            return self._meant(request, parse_token(request.supplied))
+            return self._meant(request, self._known.read(request.supplied))
         if request.ambient is not None:
             return self._meant(request, await self._of_environment(request))
         await self._sessions.load(request.owner_uid)

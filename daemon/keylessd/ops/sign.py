@@ -31,7 +31,7 @@ from keylessd.ops.request import (
     SignResult,
     fingerprint_of,
 )
-from keylessd.ops.upstream import plan_services
+from keylessd.ops.upstream import Plans
 from keylessd.services.urls import shown_url
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ class SignOps:
         self._reuse: Reuse = reuse
         self._publishing: set[trio.CancelScope] = set()
         self._is_cut = False
+        self._plans = Plans()
 
     async def sign(self, request: SignRequest, progress: Progress) -> SignResult:
         """Sign an artifact's digest.
@@ -218,7 +219,7 @@ class SignOps:
         raise InvalidInputError(f"reuse is 'window' or 'never', not {asked[:40]!r}")
 
     async def _admitted(self, job: _Job) -> SignResult:
-        plan = plan_services(job.material, self._clock.now())
+        plan = self._plans.at(job.material, self._clock.now())
         margin = MARGINS[plan.log_version]
         if job.reuse == "never" or not self._ring.holds(_slot_request(job, plan), margin=margin):
             # Only a certificate still to be issued asks what the token is worth now: a batch that

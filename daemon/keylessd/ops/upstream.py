@@ -15,12 +15,14 @@ from keylessd.services.urls import shown_url
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from keylessd.core.signing_config import SigningConfig
     from keylessd.trust.material import TrustMaterial
 
 T = TypeVar("T")
 
 REKOR_V2 = 2
 NO_TSA = Selection((), 0)
+MAX_PLANS = 64  # kept; a request may bring a configuration of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,59 @@ def plan_services(material: TrustMaterial, now: datetime) -> Plan:
             f" authority, but {exc.message}"
         ) from exc
     return Plan(ca, logs, tsas)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    config: SigningConfig
+    plan: Plan
+    after: datetime | None
+    before: datetime | None
+
+
+class Plans:
+    """Makes plans, and makes one anew only when another could come of it.
+
+    That is for another configuration, or since a service of it began or ended.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[int, _Made] = {}  # by identity of the configuration, which each holds
+
+    def at(self, material: TrustMaterial, now: datetime) -> Plan:
+        """Return what plan_services() returns.
+
+        Raises:
+            NoServiceError: as plan_services().
+        """
+        config = material.signing_config
+        made = self._made.get(id(config))
+        if (
+            made is not None
+            and (made.after is None or made.after < now)
+            and (made.before is None or now < made.before)
+        ):
+            return made.plan
+        plan = plan_services(material, now)
+        assert config is not None  # noqa: S101  # or there would be no plan
+        if len(self._made) >= MAX_PLANS:
+            self._made.clear()
+        moments = _moments(config)
+        self._made[id(config)] = _Made(
+            config,
+            plan,
+            after=max((one for one in moments if one <= now), default=None),
+            before=min((one for one in moments if one >= now), default=None),
+        )
+        return plan
+
+
+def _moments(config: SigningConfig) -> list[datetime]:
+    """Return when the services of *config* begin and end."""
+    services = (*config.ca_urls, *config.rekor_urls, *config.tsa_urls)
+    periods = [one.valid_for for one in services if one.valid_for is not None]
+    ends = [(period.start, period.end) for period in periods]
+    return [moment for pair in ends for moment in pair if moment is not None]
 
 
 @dataclass(slots=True)

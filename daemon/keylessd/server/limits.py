@@ -190,6 +190,8 @@ class ByteBudget:
         Returns:
             False if that is too much; then nothing has changed. Holding less never is.
         """
+        if before <= FREE_BYTES and after <= FREE_BYTES:
+            return True  # the usual
         delta = max(0, after - FREE_BYTES) - max(0, before - FREE_BYTES)
         if delta > 0 and (
             self._total + delta > self._limit

@@ -127,8 +127,12 @@ def _pidfd(peer: socket.socket) -> int | None:
 
 def _start_time(proc: Path, pid: int) -> int | None:
     try:
-        with (proc / str(pid) / "stat").open("rb") as file:
-            stat = file.read(_MAX_STAT)
+        # Not through a file object, which costs more than the kernel's work.
+        fd = os.open(f"{proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            stat = os.read(fd, _MAX_STAT)
+        finally:
+            os.close(fd)
         # The command stands in parentheses and may hold spaces and parentheses itself.
         return int(stat[stat.rindex(b")") + 2 :].split()[_START_TIME_FIELD])
     except (OSError, ValueError, IndexError):

@@ -35,10 +35,12 @@ ATTEMPTS = 3
 RETRY_STATUSES = frozenset({429, 499, 500, 502, 503, 504})
 # 64 hex digits of the leaf hash, which 16 of the tree's id may precede.
 UUID = re.compile(r"(?<![0-9a-f])(?:[0-9a-f]{16})?[0-9a-f]{64}(?![0-9a-f])")
+HASH = re.compile(r"[0-9a-f]{64}")
 LEAF_HASH_DIGITS = 64
 HASH_BYTES = 32
 MAX_HASHES = 64
 INT64_END = 1 << 63
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def hashedrekord_request(digest: Digest, signature: bytes, verifier: Verifier) -> bytes:
@@ -225,7 +227,7 @@ class _Fields:
 
 
 def _hash(text: JsonValue) -> bytes:
-    if not isinstance(text, str) or re.fullmatch(r"[0-9a-f]{64}", text) is None:
+    if not isinstance(text, str) or HASH.fullmatch(text) is None:
         raise ValueError("a hash is not 64 lower-case hex digits")
     return bytes.fromhex(text)
 
@@ -299,7 +301,7 @@ def _verifier_der(text: str) -> bytes:
 
 
 def _dump(value: JsonValue) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return _encode(value).encode()
 
 
 def _bad(reply: HttpReply, message: str) -> ServiceReplyError:

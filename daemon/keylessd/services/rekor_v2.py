@@ -27,6 +27,7 @@ WRITE_DEADLINE_SECONDS = 50.0
 ATTEMPTS = 3
 # A repeated POST at worst makes a second leaf that nobody refers to, or answers 409.
 RETRY_STATUSES = frozenset({429, 499, 500, 502, 503, 504})
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 INDEX = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
@@ -66,7 +67,7 @@ def hashedrekord_request(digest: Digest, signature: bytes, verifier: Verifier) -
         verifier: Certificate or key.
     """
     form = "x509Certificate" if verifier.is_certificate else "publicKey"
-    return json.dumps(
+    return _encode(
         {
             "hashedRekordRequestV002": {
                 "digest": base64.b64encode(digest.value).decode(),
@@ -78,8 +79,7 @@ def hashedrekord_request(digest: Digest, signature: bytes, verifier: Verifier) -
                     },
                 },
             }
-        },
-        separators=(",", ":"),
+        }
     ).encode()
 
 

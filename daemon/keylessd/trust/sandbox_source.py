@@ -57,6 +57,7 @@ class SandboxSource:
             files: Makes the source of a file instance.
         """
         self.instance = instance
+        self._path = instance.directory / DESCRIPTION
         self._make_tuf = tuf
         self._make_files = files
         self._inner: TufSource | FileSource | None = None
@@ -98,7 +99,7 @@ class SandboxSource:
         return inner.status()
 
     def _described(self) -> TufSource | FileSource:
-        path = self.instance.directory / DESCRIPTION
+        path = self._path
         mark = _mark(path)
         if mark is None:
             self._inner = self._mark = None
