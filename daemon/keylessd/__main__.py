@@ -138,6 +138,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
     # Here and not above, so that a missing package can be told in a sentence.
+    from keylessd.server import heap  # noqa: PLC0415
+
+    heap.postpone_collection()
     import trio  # noqa: PLC0415
 
     from keylessd.server import app, rooms, systemd  # noqa: PLC0415
@@ -176,6 +179,11 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
         kept = {name: environ[name] for name in rooms.VARIABLES if name in environ}
         listening = _listening(settings, inherited, stack)
         _hold(settings.state_dir, stack)
+
+        def on_ready() -> None:
+            ready.ready(listening[0].path)
+            heap.keep_what_is_loaded()
+
         start = app.Start(
             settings=settings,
             load_settings=load,
@@ -183,7 +191,7 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
             open_rooms=partial(rooms.open_rooms, environ=kept),
             notifier=notifier,
             watchdog_seconds=patience,
-            on_ready=lambda: ready.ready(listening[0].path),
+            on_ready=on_ready,
             agent=AGENT,
             version=__version__,
         )
