@@ -224,6 +224,10 @@ class ServiceUnavailableError(ServiceError):
     retryable = True
 
 
+class ServiceSilentError(ServiceUnavailableError):
+    """No answer within the time that it has."""
+
+
 class ServiceRefusedError(ServiceError):
     """The service understood and said no; asking again unchanged is pointless."""
 

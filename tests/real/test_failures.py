@@ -142,6 +142,8 @@ def test_stopped_certificate_log(stack, house) -> None:
 
     assert (failure.code, failure.status) == ("service_unavailable", 5), failure
     assert "fulcio" in failure.message.lower()
+    # It says nothing while it tries again and again; what it waits for is said all the same.
+    assert "certificate transparency log" in failure.message
     assert added == {}
     assert added.certificates == 0
     house.sign("v2", "--reuse", "never", path)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
+import trio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -82,6 +83,59 @@ async def test_refusals(autojump_clock, status, message, kind):
             await fulcio.issue(http, URL, b"csr", TOKEN)
     assert type(caught.value) is kind
     assert TOKEN.reveal() not in str(caught.value)
+
+
+def silent_at_issuing(configuration: httpx.Response | None):
+    """Return a CA that never answers a request for a certificate, and this to others."""
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST" or configuration is None:
+            await trio.sleep_forever()
+        return configuration
+
+    return answer
+
+
+async def test_a_ca_that_waits_for_its_log_is_told_from_one_that_is_gone(autojump_clock):
+    client, http = client_for(silent_at_issuing(httpx.Response(200, json={"issuers": []})))
+    began = trio.current_time()
+    async with client:
+        with pytest.raises(ServiceUnavailableError, match="did not answer within 22 s") as found:
+            await fulcio.issue(http, URL, b"csr", TOKEN)
+
+    assert "answers other requests" in found.value.message
+    assert "certificate transparency log" in found.value.message
+    assert found.value.url == "https://fulcio.example/base/api/v2/signingCert"
+    assert trio.current_time() - began == pytest.approx(fulcio.ISSUE_DEADLINE_SECONDS)
+
+
+@pytest.mark.parametrize("configuration", [None, httpx.Response(503)])
+async def test_nothing_is_guessed_about_a_ca_that_answers_nothing(autojump_clock, configuration):
+    client, http = client_for(silent_at_issuing(configuration))
+    began = trio.current_time()
+    async with client:
+        with pytest.raises(ServiceUnavailableError, match="did not answer within 22 s") as found:
+            await fulcio.issue(http, URL, b"csr", TOKEN)
+
+    assert "transparency" not in found.value.message
+    waited = trio.current_time() - began - fulcio.ISSUE_DEADLINE_SECONDS
+    assert waited <= fulcio.PROBE_SECONDS
+
+
+async def test_a_ca_that_cannot_log_the_certificate_is_understood(autojump_clock):
+    said = {"code": 13, "message": "Error entering certificate in CTL", "details": []}
+    client, http = client_for(lambda request: httpx.Response(500, json=said))
+    began = trio.current_time()
+    async with client:
+        with pytest.raises(ServiceUnavailableError) as found:
+            await fulcio.issue(http, URL, b"csr", TOKEN)
+
+    assert "cannot use its certificate transparency log" in found.value.message
+    assert "answered 500: Error entering certificate in CTL" in found.value.message
+    assert found.value.details["status"] == 500
+    assert found.value.hint is not None
+    # As fast as it says so, with a few attempts.
+    assert trio.current_time() - began < 2
 
 
 async def test_a_refused_token_is_not_sent_again_and_tells_the_servers_time(autojump_clock):

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from keylessd.errors import ServiceRefusedError, ServiceReplyError
+from keylessd.errors import (
+    DaemonError,
+    ServiceRefusedError,
+    ServiceReplyError,
+    ServiceSilentError,
+    ServiceUnavailableError,
+)
 from keylessd.services.http import refusal
 from keylessd.services.reply import date_of, json_object, message_of
 
@@ -27,7 +33,11 @@ if TYPE_CHECKING:
     from keylessd.services.http import HttpClient, HttpReply
 
 SERVICE = "fulcio"
-ISSUE_DEADLINE_SECONDS = 30.0
+# An answer takes a second or two. While Fulcio cannot reach its CT log it gives none, and tries the
+# log again 1, 3, 7, 15 and 31 s after the first time: who waits longer than this for the fourth
+# only waits for the fifth.
+ISSUE_DEADLINE_SECONDS = 22.0
+PROBE_SECONDS = 2.0
 CONFIGURATION_DEADLINE_SECONDS = 10.0
 ISSUE_ATTEMPTS = 3
 # A repeated call is safe: at worst an unused certificate exists. 500 is the CA or its CT log.
@@ -36,6 +46,8 @@ MAX_CHAIN = 10
 MAX_ISSUERS = 1000
 MAX_PATTERN = 512  # characters; longer wildcard patterns are ignored
 MAX_STARS = 8  # of one pattern; keeps matching cheap
+CT_LOG_FAILURE = "entering certificate in CTL"  # part of its sentence for that
+_CT_LOG_HINT = "whoever runs it sees in its log why the certificate transparency log fails"
 TOKEN_REFUSAL = "identity token"  # noqa: S105  # part of Fulcio's one sentence for every bad token
 
 
@@ -127,17 +139,22 @@ async def issue(
         # Double armour is what the interface wants: base64 of the PEM text.
         "certificateSigningRequest": base64.b64encode(csr_pem).decode(),
     }
-    reply = await http.send(
-        "POST",
-        url,
-        service=SERVICE,
-        content=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json", "Accept": "application/json"},
-        deadline_seconds=ISSUE_DEADLINE_SECONDS,
-        attempts=ISSUE_ATTEMPTS,
-        retry_statuses=RETRY_STATUSES,
-        idempotent=True,
-    )
+    try:
+        reply = await http.send(
+            "POST",
+            url,
+            service=SERVICE,
+            content=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", "Accept": "application/json"},
+            deadline_seconds=ISSUE_DEADLINE_SECONDS,
+            attempts=ISSUE_ATTEMPTS,
+            retry_statuses=RETRY_STATUSES,
+            idempotent=True,
+        )
+    except ServiceSilentError as exc:
+        if not await _answers(http, base_url):
+            raise
+        raise _waits_for_its_log(exc) from exc
     if reply.status == 400 and TOKEN_REFUSAL in message_of(reply):  # noqa: PLR2004
         raise TokenRefusedError(
             "Fulcio refused the identity token without a reason",
@@ -145,8 +162,41 @@ async def issue(
             server_time=date_of(reply),
         )
     if reply.status not in (200, 201):
-        raise refusal(reply, service=SERVICE)
+        raise _refusal(reply)
     return parse_chain(reply)
+
+
+async def _answers(http: HttpClient, base_url: str) -> bool:
+    """Return whether the CA answers a request that needs nobody else."""
+    try:
+        await _configuration(http, base_url, PROBE_SECONDS)
+    except DaemonError:
+        return False
+    return True
+
+
+def _waits_for_its_log(exc: ServiceSilentError) -> ServiceUnavailableError:
+    return ServiceUnavailableError(
+        SERVICE,
+        f"{exc.message}, though it answers other requests: most likely it cannot reach its"
+        " certificate transparency log",
+        url=exc.url,
+        hint=_CT_LOG_HINT,
+    )
+
+
+def _refusal(reply: HttpReply) -> DaemonError:
+    error = refusal(reply, service=SERVICE)
+    if not isinstance(error, ServiceUnavailableError) or CT_LOG_FAILURE not in message_of(reply):
+        return error
+    return ServiceUnavailableError(
+        SERVICE,
+        f"fulcio cannot use its certificate transparency log: {error.message}",
+        url=error.url,
+        status=error.status,
+        hint=_CT_LOG_HINT,
+        retry_after_seconds=error.retry_after_seconds,
+    )
 
 
 def parse_chain(reply: HttpReply) -> tuple[bytes, ...]:
@@ -185,12 +235,18 @@ async def configuration(http: HttpClient, base_url: str) -> FulcioConfiguration:
         ServiceRefusedError, RateLimitedError, ServiceUnavailableError: it does not say.
         ServiceReplyError: the answer is not what the interface promises.
     """
+    return await _configuration(http, base_url, CONFIGURATION_DEADLINE_SECONDS)
+
+
+async def _configuration(
+    http: HttpClient, base_url: str, deadline_seconds: float
+) -> FulcioConfiguration:
     reply = await http.send(
         "GET",
         base_url.rstrip("/") + "/api/v2/configuration",
         service=SERVICE,
         headers={"Accept": "application/json"},
-        deadline_seconds=CONFIGURATION_DEADLINE_SECONDS,
+        deadline_seconds=deadline_seconds,
     )
     if reply.status != 200:  # noqa: PLR2004
         raise refusal(reply, service=SERVICE)

@@ -18,13 +18,15 @@ import trio
 
 from keylessd.errors import (
     ServiceReplyError,
+    ServiceSilentError,
     ServiceUnavailableError,
 )
 from keylessd.flow.backoff import backoff
 from keylessd.services.answer import MAX_RETRY_AFTER, HttpReply, refusal, retry_after
+from keylessd.services.direct_client import DirectClient
 from keylessd.services.exchange import Asked, UnwantedBodyError
 from keylessd.services.pieces import CLOSE_SECONDS, Pieces
-from keylessd.services.pool import ON_LINK, DirectClient, PooledTransport
+from keylessd.services.pool import ON_LINK, PooledTransport
 from keylessd.services.proxied import DIRECT, Proxied
 from keylessd.services.urls import Target, check_url, printable
 
@@ -168,7 +170,8 @@ class HttpClient:
 
         Raises:
             InvalidInputError: If the URL cannot be used.
-            ServiceUnavailableError: If no answer came.
+            ServiceSilentError: If no answer came in time.
+            ServiceUnavailableError: If none can come.
             ServiceReplyError: If the answer is too long or compressed.
         """
         target = self._target(url)
@@ -195,7 +198,7 @@ class HttpClient:
                 if on_retry is not None:
                     on_retry()
                 await trio.sleep(pause)
-        raise ServiceUnavailableError(
+        raise ServiceSilentError(
             service,
             f"{service} at {target.shown} did not answer within {deadline_seconds:g} seconds",
             url=target.shown,
