@@ -1,4 +1,4 @@
-"""An httpx client that adds nothing to its transport. Knows no service, and no rule of a request."""
+"""An httpx client that adds nothing to its transport; knows no service, no rule of a request."""
 
 from __future__ import annotations
 
