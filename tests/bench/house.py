@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 
 PROFILED = Path(__file__).parent / "profiled.py"
@@ -80,19 +81,25 @@ class House:
         Args:
             profiled: Where it says in the end what it was busy with.
         """
-        command = [sys.executable, "-m", "keylessd"]
-        if profiled is not None:
-            command = [sys.executable, str(PROFILED), str(profiled)]
-        command += ["--socket", str(self.socket), "--config", str(self._settings())]
-        command += ["--sandbox-dir", str(self.sandbox)]
-        command += ["--cache-dir", str(self.directory / "cache")]
-        command += ["--state-dir", str(self.directory / "state")]
         began = time.perf_counter()
-        process, line = self._start(command, "daemon.log")
+        process, line = self._start(self._daemon(profiled), "daemon.log")
         took = time.perf_counter() - began
         if not line.startswith(b"READY "):
             raise RuntimeError((self.directory / "daemon.log").read_text())
         return process.pid, took
+
+    def begin_daemon(self) -> int:
+        """Begin to start a daemon, and do not wait for it; return its process."""
+        process, pipe = self._spawn(self._daemon(None), "daemon.log")
+        pipe.close()
+        return process.pid
+
+    def kill(self, pid: int) -> None:
+        """End a process that was started here by SIGKILL."""
+        for process in self._processes:
+            if process.pid == pid:
+                process.kill()
+                process.wait(PATIENCE)
 
     def stop(self, pid: int) -> None:
         """End a process that was started here."""
@@ -118,8 +125,26 @@ class House:
             path.write_text('default_instance = "sandbox"\n')
         return path
 
+    def _daemon(self, profiled: Path | None) -> list[str]:
+        command = [sys.executable, "-m", "keylessd"]
+        if profiled is not None:
+            command = [sys.executable, str(PROFILED), str(profiled)]
+        command += ["--socket", str(self.socket), "--config", str(self._settings())]
+        command += ["--sandbox-dir", str(self.sandbox)]
+        command += ["--cache-dir", str(self.directory / "cache")]
+        command += ["--state-dir", str(self.directory / "state")]
+        return command
+
     def _start(self, command: Sequence[str], log: str) -> tuple[subprocess.Popen[bytes], bytes]:
         """Start a process that writes one line when it is up; return both."""
+        process, pipe = self._spawn(command, log)
+        with pipe:
+            return process, pipe.readline()
+
+    def _spawn(
+        self, command: Sequence[str], log: str
+    ) -> tuple[subprocess.Popen[bytes], BufferedReader]:
+        """Start a process; return it, and the pipe that it writes its line to."""
         readable, writable = os.pipe()
         with (self.directory / log).open("ab") as errors:
             process = subprocess.Popen(
@@ -132,8 +157,7 @@ class House:
             )
         os.close(writable)
         self._processes.append(process)
-        with os.fdopen(readable, "rb") as pipe:
-            return process, pipe.readline()
+        return process, os.fdopen(readable, "rb")
 
 
 @contextmanager
