@@ -82,6 +82,16 @@ def test_request_that_would_be_another_is_not_sent(asked):
         asked.encode()
 
 
+def test_no_header_that_may_hold_a_secret_is_kept():
+    secrets = [(b"Authorization", b"Bearer hunter2"), (b"X-Token", b"hunter3"), (b"host", b"a")]
+    exchange._usual_line.cache_clear()
+    for _ in range(2):
+        Asked(b"GET", b"/", [HOST, *secrets], b"").encode()
+
+    assert exchange._usual_line.cache_info().currsize == 1
+    assert exchange._usual_line.cache_info().hits == 1
+
+
 # --- read ------------------------------------------------------------------------------------
 
 

@@ -133,6 +133,7 @@ class Session:
         self._budget = budget
         self._wire = Connection(SERVER, max_in_flight=max_in_flight)
         self._running: dict[int, _Running] = {}
+        self._running_bytes = 0  # of their attachments
         self._reading = trio.CancelScope()
         send_now = stream.send_now if isinstance(stream, PlainStream) else None
         self._outbox = Outbox(stream, seconds=timeouts.write, send_now=send_now)
@@ -249,6 +250,7 @@ class Session:
             deadline = trio.current_time() + patience
             running = _Running(trio.CancelScope(deadline=deadline), size)
             self._running[message.id] = running
+            self._running_bytes += size
             self.useful = True
             requests.start_soon(self._serve, message, running, requests)
         elif isinstance(message, BadRequest):
@@ -276,8 +278,7 @@ class Session:
     @property
     def _held(self) -> int:
         """Bytes of this connection: unread frames, running requests, answers nobody took yet."""
-        running = sum(running.size for running in self._running.values())
-        return self._wire.buffered + running + self._outbox.unsent
+        return self._wire.buffered + self._running_bytes + self._outbox.unsent
 
     def _hold(self, size: int) -> bool:
         if not self._budget.change(self._holder, before=self._charged, after=size):
@@ -334,7 +335,7 @@ class Session:
             await self._flush()
 
     def _forget(self, number: int) -> None:
-        del self._running[number]
+        self._running_bytes -= self._running.pop(number).size
         if not self._running:
             self._idle_since = trio.current_time()
         self._charge()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import h11
 import httpx
@@ -28,6 +29,11 @@ _UNUSUAL = frozenset({"transfer-encoding", "upgrade", "trailer"})
 _VALUE = re.compile(rb"[\t -~]*")
 _WORD = re.compile(rb"[!-~]+")
 _NAME = re.compile(_TOKEN)
+# Headers that are mostly those of the request before, and that hold no secret: lines to be kept.
+_USUAL = frozenset(
+    {b"Host", b"User-Agent", b"Accept-Encoding", b"Content-Type", b"Accept", b"Content-Length"}
+)
+MAX_LINES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +64,27 @@ class Asked:
         Raises:
             httpx.LocalProtocolError: A part holds what would end it early.
         """
+        if not _NAME.fullmatch(self.method) or not _WORD.fullmatch(self.target):
+            raise _unsendable()
         lines = [b"%b %b HTTP/1.1\r\n" % (self.method, self.target)]
-        usable = _NAME.fullmatch(self.method) and _WORD.fullmatch(self.target)
-        for name, value in self.framed():
-            usable = usable and _NAME.fullmatch(name) and _VALUE.fullmatch(value)
-            lines.append(b"%b: %b\r\n" % (name, value))
-        if not usable:
-            raise httpx.LocalProtocolError("a part of the request cannot be sent")
+        lines += [
+            _usual_line(name, value) if name in _USUAL else _line(name, value)
+            for name, value in self.framed()
+        ]
         return b"".join([*lines, b"\r\n", self.body])
+
+
+def _line(name: bytes, value: bytes) -> bytes:
+    if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        raise _unsendable()
+    return b"%b: %b\r\n" % (name, value)
+
+
+_usual_line = lru_cache(maxsize=MAX_LINES)(_line)
+
+
+def _unsendable() -> httpx.LocalProtocolError:
+    return httpx.LocalProtocolError("a part of the request cannot be sent")
 
 
 @dataclass(frozen=True, slots=True)
