@@ -19,7 +19,8 @@ from keylessd.policy.peers import Peer
 from keylessd.server.limits import Admission, ByteBudget, Holder, Penalties
 from keylessd.server.listen import Listening, accept_forever
 from keylessd.server.peer import Credentials, credentials, describe
-from keylessd.server.session import Progress, Session, Turns
+from keylessd.server.session import Progress, Session
+from keylessd.server.turns import Turns
 
 if TYPE_CHECKING:
     from keylessd.settings import Settings

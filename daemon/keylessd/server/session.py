@@ -32,6 +32,7 @@ from keyless.wire import (
 from keylessd.flow.plain_stream import PlainStream
 from keylessd.log import EventLog, bind
 from keylessd.server.outbox import Outbox
+from keylessd.server.turns import Turns
 
 if TYPE_CHECKING:
     from keylessd.server.limits import ByteBudget, Holder
@@ -69,31 +70,6 @@ class _Running:
     scope: trio.CancelScope
     size: int  # bytes of its attachments
     cancelled: bool = field(default=False)  # by the client's word, not by a deadline
-
-
-class Turns:
-    """Lets the connections of one process do one step at a time, each in its turn.
-
-    A process with three hundred busy connections then gets as much of the event loop as one
-    with a single connection. A turn lasts until every other task that could run has run once.
-    """
-
-    def __init__(self) -> None:
-        self._lock = trio.Lock()
-
-    async def wait(self) -> None:
-        """Wait for the turn; without others of the process, not at all."""
-        try:
-            self._lock.acquire_nowait()
-        except trio.WouldBlock:
-            await self._lock.acquire()
-
-    async def end(self) -> None:
-        """Let everybody else run once, then pass the turn on."""
-        try:
-            await trio.lowlevel.checkpoint()
-        finally:
-            self._lock.release()
 
 
 class Session:
@@ -185,7 +161,10 @@ class Session:
             _log.info("connection.stalled", seconds=self._timeouts.write)
         finally:
             self._budget.change(self._holder, before=self._charged, after=0)
-            await trio.aclose_forcefully(self._stream)
+            if isinstance(self._stream, PlainStream):
+                self._stream.close()
+            else:
+                await trio.aclose_forcefully(self._stream)
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -211,7 +190,7 @@ class Session:
                 self._goodbye = None
                 if self._running:
                     _log.info("client.gone", in_flight=len(self._running))
-                requests.cancel_scope.cancel()
+                    requests.cancel_scope.cancel()
                 return
             await self._outbox.room(MAX_UNREAD)
             await self._turns.wait()
