@@ -24,6 +24,7 @@ from keyless.wire import (
 )
 from keylessd.server.limits import MIB, ByteBudget, Holder
 from keylessd.server.session import MAX_UNREAD, Progress, Session
+from keylessd.server.turns import Turns
 from keylessd.settings import Timeouts
 from wirepeer import STATUS, WirePeer
 
@@ -82,6 +83,7 @@ async def lab(
     lockstep: bool = False,
     budget: ByteBudget | None = None,
     max_in_flight: int = 8,
+    turns: Turns | None = None,
 ) -> AsyncIterator[Lab]:
     ours, theirs = lockstep_stream_pair() if lockstep else memory_stream_pair()
     session = Session(
@@ -92,6 +94,7 @@ async def lab(
         holder=HOLDER,
         budget=budget or ByteBudget(64),
         max_in_flight=max_in_flight,
+        turns=turns,
     )
     done = trio.Event()
 
@@ -241,6 +244,33 @@ async def test_no_hello_ends_the_connection(autojump_clock: object) -> None:
         assert farewell.error.code == "deadline_exceeded"
         assert trio.current_time() == Timeouts().hello
         assert it.session.violated
+
+
+async def test_a_hello_that_came_in_time_may_wait_for_its_turn(autojump_clock: object) -> None:
+    turns = Turns()
+    await turns.wait()  # another connection of the process
+    async with lab(Work(), turns=turns) as it:
+        await it.client.send_all(it.peer.wire.send(Hello()))
+        await trio.sleep(2 * Timeouts().hello)
+        await turns.end()
+
+        assert isinstance(await it.peer.receive(), Welcome)
+        # And has all the time of an idle connection from now on.
+        await trio.sleep(Timeouts().idle - 1)
+        await it.peer.ask()
+
+
+async def test_a_request_that_came_in_time_may_wait_for_its_turn(autojump_clock: object) -> None:
+    turns = Turns()
+    async with lab(Work(), turns=turns) as it:
+        await it.peer.hello()
+        await trio.sleep(Timeouts().idle - 1)
+        await turns.wait()
+        await it.client.send_all(it.peer.wire.send(Request(1, "status", {})))
+        await trio.sleep(2 * Timeouts().idle)
+        await turns.end()
+
+        assert isinstance(await it.peer.receive(), Reply)
 
 
 async def test_a_hello_in_small_pieces_has_no_more_time(autojump_clock: object) -> None:

@@ -186,6 +186,8 @@ class Session:
                 continue
             self._frame_began = None
             self._small_reads = 0
+            # It came in time. How long it waits for its turn is nothing the client can help.
+            self._allow(float("inf"))
             if isinstance(message, ConnectionClosed):
                 self._goodbye = None
                 if self._running:
@@ -270,13 +272,17 @@ class Session:
     def _set_deadline(self) -> None:
         """Bound the wait for the next bytes by what is waited for."""
         if not self._greeted:
-            self._reading.deadline = self._idle_since + self._timeouts.hello
+            self._allow(self._idle_since + self._timeouts.hello)
         elif self._frame_began is not None:
-            self._reading.deadline = self._frame_began + self._timeouts.frame
+            self._allow(self._frame_began + self._timeouts.frame)
         elif self._running:
-            self._reading.deadline = float("inf")
+            self._allow(float("inf"))
         else:
-            self._reading.deadline = self._idle_since + self._timeouts.idle
+            self._allow(self._idle_since + self._timeouts.idle)
+
+    def _allow(self, until: float) -> None:
+        if self._reading.deadline != until:
+            self._reading.deadline = until
 
     def _overdue(self) -> WireError | None:
         """Say which deadline has ended the reading, if one has."""
