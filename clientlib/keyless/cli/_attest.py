@@ -5,6 +5,7 @@ import os
 from keyless.cli._inputs import (
     IDENTITY,
     WHERE,
+    check_place,
     digest_argument,
     read_file,
     reuse_of,
@@ -78,6 +79,8 @@ def run(command: str, argv: "list[str]") -> int:
         return OK
     content = _content(options)
     output = _output(options)
+    named = [options.text("statement"), options.text("predicate"), *options.words]
+    check_place(output, beside=[name for name in named if name is not None])
     with client_of(options) as client:
         result = client.attest(
             **content,
