@@ -491,6 +491,14 @@ def test_a_path_longer_than_an_address(tmp_path):
     assert len(os.listdir("/proc/self/fd")) <= len(before)
 
 
+def test_a_name_longer_than_an_address(tmp_path):
+    path = str(tmp_path / ("s" * 120))
+    with pytest.raises(keyless.DaemonUnreachableError) as caught:
+        client_of(path).status()
+    assert caught.value.message == f"no daemon listens on {path!r}: File name too long"
+    assert not caught.value.retryable
+
+
 def test_a_stranger_at_the_other_end_hears_nothing(path, monkeypatch):
     monkeypatch.setattr(_connect.os, "geteuid", lambda: 12345)
     heard = []
