@@ -183,6 +183,7 @@ def _issuers_of(
     issuers = chain[names.index(name) :]
     for authority in issuers:
         _check_authority_usage(authority, usage)
+        _check_may_issue(authority, is_anchor=authority is issuers[-1])
     return issuers
 
 
@@ -234,6 +235,18 @@ def _check_authority_usage(certificate: x509.Certificate, usage: x509.ObjectIden
         raise _BadPathError("an authority's certificate is restricted to another key usage")
 
 
+def _check_may_issue(certificate: x509.Certificate, *, is_anchor: bool) -> None:
+    """RFC 5280, 6.1.4 (n); 4.2.1.3 demands the usage of authorities.
+
+    Of an anchor, which is trusted by its key (6.1.1 (d)), only what it says counts: those that
+    `openssl req -x509` makes say nothing.
+    """
+    usage = extension_of(certificate, x509.KeyUsage)
+    if is_anchor if usage is None else usage.value.key_cert_sign:
+        return
+    raise _BadPathError("an authority's certificate is not for signing certificates")
+
+
 @lru_cache(maxsize=1)
 def _authority_policy() -> ExtensionPolicy:
     # RFC 5280, 4.2.1.9 tells authorities to mark the constraints as critical; 6.1.4 (k) does not
@@ -241,6 +254,7 @@ def _authority_policy() -> ExtensionPolicy:
     return (
         ExtensionPolicy.webpki_defaults_ca()
         .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None)
+        .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, None)
         # What they say, the library checks in any case.
         .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
     )

@@ -77,19 +77,20 @@ def mint_ca(
     end: datetime = START + YEAR,
     usages: Sequence[x509.ObjectIdentifier] | None = None,
     is_ca: bool = True,
-    cert_sign: bool = True,
+    cert_sign: bool | None = True,
     path_length: int | None = None,
     critical: bool = True,
 ) -> Ca:
-    """Make an authority, self-signed or below *parent*."""
+    """Make an authority, self-signed or below *parent*; *cert_sign* None: without key usage."""
     key = key or ec_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     signer = parent.key if parent else key
     extensions: list[Extension] = [
         (x509.BasicConstraints(ca=is_ca, path_length=path_length), critical),
-        (key_usage("key_cert_sign") if cert_sign else key_usage("digital_signature"), True),
         (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
     ]
+    if cert_sign is not None:
+        extensions.append((key_usage("key_cert_sign" if cert_sign else "digital_signature"), True))
     if parent:
         extensions.append(_authority_key_identifier(parent))
     if usages is not None:
