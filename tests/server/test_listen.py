@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from keylessd.server import listen
 from keylessd.server.listen import (
     ACCEPT_BATCH,
     ADMIT_BATCH,
@@ -318,3 +319,9 @@ def test_what_else_is_to_be_claimed_comes_before_the_socket(tmp_path: Path) -> N
 def test_name_that_is_too_long_is_told(tmp_path: Path) -> None:
     with pytest.raises(ListenError, match="path too long"):
         OwnSocket(tmp_path / "run" / ("s" * 120))
+
+
+def test_machine_without_proc_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "_address", lambda _, name: f"/nowhere/self/fd/3/{name}")
+    with pytest.raises(ListenError, match="/proc is needed"):
+        OwnSocket(path)

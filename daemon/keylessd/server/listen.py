@@ -147,7 +147,10 @@ class OwnSocket:
             listener.setblocking(False)
         except OSError as exc:
             listener.close()
-            raise ListenError(f"{self.path}: {exc.strerror or exc}") from exc
+            reason = exc.strerror or str(exc)
+            if not os.path.exists(_address(self._directory, "")):
+                reason = "/proc is needed to make it, and is not mounted"
+            raise ListenError(f"{self.path}: {reason}") from exc
         return listener
 
 
