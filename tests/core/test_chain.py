@@ -249,3 +249,10 @@ def test_ed25519_leaf() -> None:
 def test_leaf_that_is_the_anchor_itself_is_refused() -> None:
     assert isinstance(CA, Ca)
     assert refused(ROOT.certificate, authority(ROOT), at=AT) == "certificate-chain"
+
+
+def test_path_that_leaves_out_an_authority_of_the_chain_is_refused() -> None:
+    """Its times and usages would count for nothing."""
+    root = mint_ca("same")
+    below = Ca(mint_ca("same", parent=root, key=root.key).certificate, root.key)
+    assert refused(mint_leaf(KEY, below), authority(below, root)) == "certificate-chain"

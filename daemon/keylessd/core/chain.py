@@ -23,6 +23,7 @@ from cryptography.x509.verification import (
 from cryptography.x509.verification import VerificationError as PathError
 
 from keylessd.core.certificate import extension_of
+from keylessd.core.ed25519_path import has_ed25519, verify_ed25519_path
 from keylessd.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -208,14 +209,21 @@ def _seen(issuers: tuple[x509.Certificate, ...]) -> _Seen:
 
 
 def _verify(leaf: x509.Certificate, issuers: tuple[x509.Certificate, ...], at: datetime) -> None:
+    policy = _policy(issuers)
+    if policy is None:
+        verify_ed25519_path(leaf, issuers)
+        return
     time = at.astimezone(UTC).replace(tzinfo=None)
-    verifier = _policy(issuers).time(time).build_client_verifier()
+    verifier = policy.time(time).build_client_verifier()
     if verifier.verify(leaf, list(issuers[:-1])).chain != [leaf, *issuers]:
         raise _BadPathError("the certificate's path leaves the authority's chain")
 
 
 @lru_cache(maxsize=_KEPT_AUTHORITIES)
-def _policy(issuers: tuple[x509.Certificate, ...]) -> PolicyBuilder:
+def _policy(issuers: tuple[x509.Certificate, ...]) -> PolicyBuilder | None:
+    """Return what the library is to demand, None where it refuses the authorities' keys."""
+    if has_ed25519(issuers):
+        return None
     # The anchor alone is in the store. An intermediate there would be an anchor itself, and the
     # validity of those above it would never be looked at.
     return (

@@ -65,7 +65,7 @@ class Ca:
     """An authority: its certificate and its key."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: PrivateKey
 
 
 def mint_ca(
@@ -98,7 +98,7 @@ def mint_ca(
     builder = certificate_builder(
         (subject, parent.certificate.subject if parent else subject), key, start, end, extensions
     )
-    return Ca(builder.sign(signer, hashes.SHA256()), key)
+    return Ca(signed(builder, signer), key)
 
 
 # --- leaves --------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def mint_leaf(
     issuer = ca.certificate.subject
     builder = certificate_builder((x509.Name([]), issuer), key, leaf.start, leaf.end, extensions)
     if scts is None:
-        tbs = builder.sign(ca.key, hashes.SHA256()).tbs_certificate_bytes
+        tbs = signed(builder, ca.key).tbs_certificate_bytes
         scts = [
             log.promise(
                 tbs,
@@ -234,7 +234,7 @@ def mint_leaf(
         ]
     if scts:
         builder = builder.add_extension(sct_list_extension(scts), critical=False)
-    return builder.sign(ca.key, hashes.SHA256())
+    return signed(builder, ca.key)
 
 
 def authority(
@@ -253,6 +253,12 @@ def authority(
 
 def _authority_key_identifier(ca: Ca) -> Extension:
     return x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key()), False
+
+
+def signed(builder: x509.CertificateBuilder, key: PrivateKey) -> x509.Certificate:
+    """Return the certificate, signed by any kind of key."""
+    is_ed25519 = isinstance(key, ed25519.Ed25519PrivateKey)
+    return builder.sign(key, None if is_ed25519 else hashes.SHA256())
 
 
 def certificate_builder(
