@@ -2,7 +2,7 @@
 
 import os
 
-from keyless._hash import hash_file
+from keyless._hash import ALGORITHMS, hash_file
 from keyless.cli._inputs import (
     IDENTITY,
     WHERE,
@@ -54,10 +54,6 @@ PREDICATE_TYPES = {
     "openvex": "https://openvex.dev/ns",
     "custom": "https://cosign.sigstore.dev/attestation/v1",
 }
-
-
-# Those in which files are hashed here.
-ALGORITHMS = ("sha256", "sha384", "sha512")
 
 
 def predicate_type_of(text: str) -> str:
