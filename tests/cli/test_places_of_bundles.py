@@ -142,3 +142,15 @@ def test_a_full_disk_ends_it(keyless: Run, daemon: FakeDaemon, monkeypatch) -> N
     begun = len(daemon.requests)
     assert done.err.count("No space left on device") == begun < len(names)
     assert f"keyless: {len(names) - begun} more were not signed" in done.err
+
+
+def test_a_working_directory_that_was_removed(
+    keyless: Run, daemon: FakeDaemon, folder: Path
+) -> None:
+    os.chdir(folder / "directory")
+    (folder / "directory").rmdir()
+    done = keyless("sign", "gone", str(folder / "a"))
+    assert done.code == 6
+    assert "keyless: gone: cannot write gone.sigstore.json: No such file or directory" in done.err
+    assert (folder / "a.sigstore.json").read_bytes() == of(b"a")
+    assert len(daemon.requests) == 1

@@ -109,18 +109,25 @@ def _jobs(options: Options) -> "list[_Job]":
     for job in jobs:
         if job.output in (None, "-"):
             continue
-        other = places.setdefault(os.path.abspath(job.output or ""), job)
+        other = places.setdefault(_place(job.output or ""), job)
         if other is not job:
             raise UsageError(f"{other.name} and {job.name} would both have the bundle {job.output}")
     kept = []
     for job in jobs:
-        owner = places.get(os.path.abspath(job.name)) if isinstance(job.artifact, str) else None
+        owner = places.get(_place(job.name)) if isinstance(job.artifact, str) else None
         if owner is None or owner is job:
             kept.append(job)
         elif not options.flag("quiet"):
             becomes = f"{shown(job.name)} is the bundle of {shown(owner.name)}"
             err(f"keyless: {becomes}, and is not signed")
     return kept
+
+
+def _place(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError:  # the working directory was removed
+        return path
 
 
 def _job(word: str, options: Options) -> _Job:
