@@ -61,6 +61,8 @@ def _hash_path(
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise KeylessError("file_error", f"cannot read {name!r}: {reason}") from error
+    except ValueError as error:  # a zero in it, or half a character
+        raise KeylessError("file_error", f"no file can be called {name!r}") from error
 
 
 def digest_of(artifact: "Artifact", algorithm: str = "sha256") -> Digest:
