@@ -90,14 +90,14 @@ def where_of(options: Options, environ: "Mapping[str, str]") -> "Where":
         )
     if instance is not None and (trusted_root is not None or trust_config is not None):
         raise KeylessError("usage", "--instance and a trust root file exclude each other")
-    if signing_config is not None and trusted_root is None and instance is None:
-        raise KeylessError("usage", "--signing-config needs --trusted-root or --instance beside it")
     if instance is None and trusted_root is None and trust_config is None:
         instance = environ.get("KEYLESS_INSTANCE") or None
         if instance is None:
             trust_config = environ.get("KEYLESS_TRUST_CONFIG") or None
         if instance is None and trust_config is None:
             instance = _of_repository("instance", environ)
+    if signing_config is not None and trusted_root is None and instance is None:
+        raise KeylessError("usage", "--signing-config needs --trusted-root or --instance beside it")
     return Where(
         instance=instance,
         trusted_root=_document(trusted_root, "--trusted-root"),
