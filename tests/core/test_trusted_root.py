@@ -340,7 +340,6 @@ def test_root_may_say_the_checkpoint_key_and_operators(key_id: bytes) -> None:
         (P256_SPKI, "PKIX_ED25519"),
         (P256_SPKI, "PKIX_RSA_PKCS1V5"),
         (spki(P384.public_key()), "PKIX_ECDSA_P256_SHA_256"),
-        (spki(P384.public_key()), "PKIX_ECDSA_P384_SHA_256"),
         (ED_SPKI, "PKIX_ED25519_PH"),
         (ED_SPKI, "PKIX_ECDSA_P256_SHA_256"),
         (spki(RSA.public_key()), "PKIX_RSA_PSS_2048_SHA256"),
