@@ -57,8 +57,7 @@ _CURVES = {
     "PKIX_ECDSA_P256_HMAC_SHA_256": "secp256r1",
     "PKIX_ECDSA_P384_SHA_384": "secp384r1",
     "PKIX_ECDSA_P521_SHA_512": "secp521r1",
-    # The hash that logs do sign with, whatever their curve (core.log_signature).
-    "PKIX_ECDSA_P384_SHA_256": "secp384r1",
+    "PKIX_ECDSA_P384_SHA_256": "secp384r1",  # what logs do, whatever their curve
     "PKIX_ECDSA_P521_SHA_256": "secp521r1",
 }
 _RSA_BITS = {
