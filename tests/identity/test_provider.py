@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import httpx
 import pytest
 
 from issuer_rig import ISSUER, half_hash, jwk, open_issuer, private_key
-from keylessd.errors import DaemonError, IdentityError, InvalidInputError, ServiceUnavailableError
+from keylessd.errors import (
+    DaemonError,
+    IdentityError,
+    InvalidInputError,
+    RateLimitedError,
+    ServiceUnavailableError,
+)
 from keylessd.identity.provider import Expected, IdTokenInvalidError
 from keylessd.secret import Secret
 
@@ -196,3 +203,14 @@ async def test_pkce_and_the_issuers_name_are_read(autojump_clock):
         provider = await rig.providers.discover(ISSUER)
         assert not provider.has_s256
         assert provider.names_itself
+
+
+@pytest.mark.parametrize(("asked", "waited"), [("200", 200.0), ("9999", 300.0)])
+async def test_an_issuer_that_wants_to_be_left_alone_says_for_how_long(
+    autojump_clock, asked, waited
+):
+    async with open_issuer() as rig:
+        rig.issuer.unwell = httpx.Response(429, headers={"retry-after": asked})
+        with pytest.raises(RateLimitedError) as caught:
+            await rig.providers.discover(ISSUER)
+        assert caught.value.retry_after_seconds == waited

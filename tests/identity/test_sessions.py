@@ -172,14 +172,16 @@ async def test_failures_are_shared_and_come_ever_more_rarely(autojump_clock):
         assert "503" in (status.reason or "")
 
 
-async def test_an_issuer_may_ask_for_patience(autojump_clock):
+@pytest.mark.parametrize(("asked", "waited"), [("45", 45), ("200", 200), ("9999", 300)])
+async def test_an_issuer_may_ask_for_patience(autojump_clock, asked, waited):
     async with open_sessions() as rig:
         session = await rig.begin()
         rig.it.clock.advance(3600)
-        rig.it.issuer.answers.append(rig.refuse(429, "", **{"retry-after": "45"}))
-        with pytest.raises(IdentityError):
+        rig.it.issuer.answers.append(rig.refuse(429, "", **{"retry-after": asked}))
+        with pytest.raises(IdentityError) as caught:
             await rig.token(session)
-        rig.it.clock.advance(40)
+        assert caught.value.retry_after_seconds == waited
+        rig.it.clock.advance(waited - 5)
         with pytest.raises(IdentityError):
             await rig.token(session)
         assert rig.asked == 1

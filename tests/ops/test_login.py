@@ -439,6 +439,20 @@ async def test_a_device_login_that_is_declined_or_forgotten(autojump_clock, tmp_
         assert trio.current_time() - before <= 300
 
 
+async def test_a_device_login_leaves_an_issuer_alone_for_as_long_as_it_asks(
+    autojump_clock, tmp_path
+):
+    async with open_login(tmp_path) as it:
+        it.rig.faults["oidc"].fail_next(1, Status(429, retry_after="90"), path="/token")
+
+        async def answer(facts) -> None:
+            it.rig.sigstore.flows.finish_device(facts["user_code"], ADA)
+
+        before = trio.current_time()
+        assert (await by_device(it, answer)).key.identity == ADA
+        assert 95 <= trio.current_time() - before <= 97
+
+
 async def test_a_device_login_slows_down_for_good(autojump_clock, tmp_path):
     async with open_login(tmp_path) as it:
         slow = Status(400, b'{"error":"slow_down"}')
