@@ -599,3 +599,65 @@ async def test_the_nursery_has_ended(autojump_clock):
             await trio.sleep(1)
             rig.it.nursery.cancel_scope.cancel()
         assert "stopping" in failed[0]
+
+
+# --- the end of the daemon -----------------------------------------------------------------
+
+
+async def test_a_renewal_under_way_is_kept_before_the_daemon_ends(autojump_clock):
+    async with open_sessions() as rig:
+        await rig.begin()
+        rig.it.clock.advance(3000)  # due, and long before its end
+        rig.it.issuer.answers.append(rig.answer(delay=12.0))
+        rig.keeper.slow = 2.0
+        rig.sessions.tick()
+        before = trio.current_time()
+        await rig.sessions.settle()
+        assert trio.current_time() - before == pytest.approx(14.0)
+        assert rig.keeper.kept[KEY].refresh_token.reveal() == "r-1"
+
+
+async def test_nothing_is_begun_that_would_have_to_be_waited_for(autojump_clock):
+    async with open_sessions() as rig:
+        await rig.begin()
+        await rig.sessions.settle()
+        rig.it.clock.advance(3000)
+        rig.sessions.tick()
+        await trio.testing.wait_all_tasks_blocked()
+        assert rig.asked == 0
+
+
+async def test_a_session_that_ends_is_forgotten_before_the_daemon_ends(autojump_clock):
+    async with open_sessions() as rig:
+        await rig.begin()
+        rig.keeper.slow = 2.0
+        rig.it.issuer.answers.append(httpx.Response(200))  # to its revocation
+        rig.it.clock.advance(5 * 3600)  # nobody used it
+        rig.sessions.tick()
+        await rig.sessions.settle()
+        assert rig.keeper.kept == {}
+
+
+async def test_what_ends_with_the_daemon_is_not_waited_for(autojump_clock):
+    async with open_sessions() as rig:
+        rig.keeper.outlives = False
+        await rig.begin()
+        rig.it.clock.advance(3000)
+        rig.it.issuer.answers.append(rig.answer(delay=12.0))
+        rig.sessions.tick()
+        before = trio.current_time()
+        await rig.sessions.settle()
+        assert trio.current_time() == before
+
+
+async def test_a_settling_that_is_given_up_leaves_nothing_behind(autojump_clock):
+    async with open_sessions() as rig:
+        await rig.begin()
+        rig.it.clock.advance(3000)
+        rig.it.issuer.answers.append(rig.answer(delay=12.0))
+        rig.sessions.tick()
+        with trio.move_on_after(5) as patience:
+            await rig.sessions.settle()
+        assert patience.cancelled_caught
+        await rig.sessions.settle()
+        assert rig.keeper.kept[KEY].refresh_token.reveal() == "r-1"

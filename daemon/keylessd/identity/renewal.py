@@ -78,6 +78,11 @@ class Renewer:
         self._keep = keep
         self._keeping = trio.Lock()
 
+    @property
+    def outlives(self) -> bool:
+        """Whether what is kept is there for the next daemon."""
+        return self._keep.outlives
+
     async def renew(self, session: Session, *, is_default: bool) -> HeldToken:
         """Return a new token of the same person; the session gets the new refresh token.
 

@@ -6,7 +6,7 @@ needs it waits for it; whoever stops waiting does not stop it. Nothing here star
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 import trio
@@ -64,6 +64,9 @@ class Sessions:
         self._loaded: set[int] = set()
         self._unread: dict[int, KeepError] = {}
         self._loading = trio.Lock()
+        self._under_way = 0
+        self._all_done = trio.Event()
+        self._is_ending = False
 
     async def run(self) -> None:
         """Renew what is due and end what is over, until cancelled."""
@@ -73,6 +76,8 @@ class Sessions:
 
     def tick(self) -> None:
         """Look once at everything."""
+        if self._is_ending:
+            return
         now = Moment.now(self._clock)
         for key, session in list(self._sessions.items()):
             self._end_if_over(session, now)
@@ -80,6 +85,30 @@ class Sessions:
                 self._start_renewal(session)
             elif session.over is not None and session.ends.plus(DAY).left(now) <= 0:
                 self._drop(key)
+
+    async def settle(self) -> None:
+        """Begin nothing more, and wait for what is under way, if its result is for the next daemon.
+
+        An issuer that rotates has used a refresh token up when it answers: whoever ends before
+        the answer is kept has lost the login.
+        """
+        self._is_ending = True
+        while self._under_way and self._renewer.outlives:
+            self._all_done = trio.Event()
+            await self._all_done.wait()
+
+    def _start_soon(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Do something with an issuer or the store in the background."""
+        self._nursery.start_soon(self._counted, work, *args)
+        self._under_way += 1
+
+    async def _counted(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
+        try:
+            await work(*args)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._all_done.set()
 
     async def load(self, owner_uid: int) -> None:
         """Take up what was kept of a user's sessions, once."""
@@ -267,7 +296,7 @@ class Sessions:
         if done is None:
             done = self._renewing[session] = trio.Event()
             try:
-                self._nursery.start_soon(self._renew, session, done)
+                self._start_soon(self._renew, session, done)
             except RuntimeError:  # trio's word for: this nursery has ended
                 del self._renewing[session]
                 done.set()
@@ -345,7 +374,7 @@ class Sessions:
                 refresh_token = session.refresh_token
                 session.end(why)
                 _log.info("session.over", identity=session.key.identity, reason=why)
-                self._nursery.start_soon(self._leave, session.key, refresh_token)
+                self._start_soon(self._leave, session.key, refresh_token)
         return session.over is not None
 
     async def _leave(self, key: SessionKey, refresh_token: Secret | None) -> None:
@@ -364,7 +393,7 @@ class Sessions:
             refresh_token = session.refresh_token
             session.end("too many sessions")
             self._drop(session.key)
-            self._nursery.start_soon(self._leave, session.key, refresh_token)
+            self._start_soon(self._leave, session.key, refresh_token)
 
 
 _NOBODY = SessionKey(-1, "", "", "", "")
