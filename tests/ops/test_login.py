@@ -59,6 +59,7 @@ async def test_a_browser_login_and_what_follows_from_it(autojump_clock, tmp_path
         result = await it.rig.sign(token=None)
         assert result.identity == ADA
         assert len(it.told) == 1
+        assert it.rig.ledger()[-2]["source"] == "session"
 
 
 async def test_nobody_is_logged_in(autojump_clock, tmp_path):

@@ -161,7 +161,7 @@ def build(
 
     sign = SignOps(
         material=trust.material,
-        source=identities,
+        choose=identities.choose,
         instances=instances,
         issuer=issuer,
         ring=ring,
