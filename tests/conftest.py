@@ -26,6 +26,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole inner loop on every core, unless the command says how many.
+
+    Its tests hold the processor, not a service or the clock, so nothing is lost by it. A worker
+    is left alone: it would start workers of its own.
+    """
+    option = config.option
+    if (
+        not hasattr(config, "workerinput")
+        and getattr(option, "numprocesses", 0) is None
+        and {"not system", "not real"} <= set(option.markexpr.split(" and "))
+        and config.args_source is config.ArgsSource.TESTPATHS
+        and not (option.keyword or option.usepdb or option.collectonly)
+    ):
+        option.numprocesses = "auto"
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     """Run coroutine tests under trio; a Clock among the arguments becomes the run's clock."""
     if inspect.iscoroutinefunction(pyfuncitem.obj):

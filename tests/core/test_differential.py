@@ -69,6 +69,7 @@ def test_mutated_minted_bundles(minted: list[Subject]) -> None:
     assert findings(minted, 1, 750) == []
 
 
+@pytest.mark.slow
 def test_mutated_real_bundles(real: list[Subject], minted: list[Subject]) -> None:
     assert findings([*real, *minted], 1_000_000, 750) == []
 

@@ -170,6 +170,7 @@ async def test_an_issuer_that_loses_the_login_with_its_answer(autojump_clock, tm
         assert (await it.rig.sign(token=None)).identity == ADA
 
 
+@pytest.mark.slow
 async def test_a_thousand_signatures_across_a_tokens_end(autojump_clock, tmp_path):
     async with open_login(tmp_path, reuse="window") as it:
         await it.login()

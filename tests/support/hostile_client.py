@@ -6,6 +6,7 @@ As a script: the name of an attack, and the daemon's socket.
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import struct
 import sys
@@ -16,7 +17,8 @@ from contextlib import suppress
 from keyless.wire import CLIENT, Connection, Hello
 
 HELLO = Connection(CLIENT).send(Hello(agent="hostile"))
-KEPT = 600  # connections; more than one process is allowed
+KEPT = 5000  # connections; many more than one process is allowed
+SPARE = 50  # descriptors for all else
 
 Attack = Callable[[str], None]
 
@@ -107,10 +109,13 @@ def slow_bytes(path: str) -> None:
 
 def opened_and_kept(path: str) -> None:
     connections: list[socket.socket] = []
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
+    kept = KEPT if allowed == resource.RLIM_INFINITY else min(KEPT, allowed - SPARE)
     while True:
         time.sleep(0.01)
         with suppress(OSError):
-            while len(connections) < KEPT:
+            while len(connections) < kept:
                 connection = dial(path)
                 connections.append(connection)
                 connection.sendall(HELLO)

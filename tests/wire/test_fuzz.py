@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,6 +82,7 @@ def test_any_value_as_a_head(opening, value):
     fuzz_target.one_input(opening + frame(_codec.pack(value), []))
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(conversations())
 def test_damaged_conversations(data):
