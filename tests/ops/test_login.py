@@ -642,6 +642,16 @@ async def test_logging_out_revokes(autojump_clock, tmp_path):
             await it.rig.house.login.logout(ME, instance=None, identity=None, everyone=False)
 
 
+async def test_the_keys_of_who_logs_out_are_forgotten(autojump_clock, tmp_path):
+    async with open_login(tmp_path) as it:
+        await it.login()
+        await it.rig.sign(token=None)
+        await it.rig.sign(token=it.rig.token(email="bob@example.org"))
+        assert len(it.rig.house.status.slots(ME)) == 2
+        await it.rig.house.login.logout(ME, instance=None, identity=ADA, everyone=False)
+        assert [slot.identity for slot in it.rig.house.status.slots(ME)] == ["bob@example.org"]
+
+
 async def test_logging_out_where_nothing_can_be_revoked(autojump_clock, tmp_path):
     async with open_login(tmp_path) as it:
         document = it.rig.sigstore.identities.login.discovery()

@@ -190,6 +190,7 @@ def build(
         locks=locks,
         rooms=LoginRooms(BrowserLogin(desk, listen), DeviceLogin(desk), PastedLogin(desk)),
         clock=clock,
+        ring=ring,
     )
     nursery.start_soon(ring.run)
     nursery.start_soon(sessions.run)
