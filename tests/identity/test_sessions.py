@@ -661,3 +661,58 @@ async def test_a_settling_that_is_given_up_leaves_nothing_behind(autojump_clock)
         assert patience.cancelled_caught
         await rig.sessions.settle()
         assert rig.keeper.kept[KEY].refresh_token.reveal() == "r-1"
+
+
+# --- a lock ----------------------------------------------------------------------------------
+
+
+async def test_nothing_is_kept_while_a_user_is_locked(autojump_clock):
+    async with open_sessions() as rig:
+        session = await rig.begin()
+        other = await rig.begin(owner_uid=1001, refresh="o-0")
+        await rig.sessions.withhold(1000)
+        assert list(rig.keeper.kept) == [other.key]
+        rig.it.clock.advance(3600)
+        assert await rig.token(session) == "1"  # rotates
+        await rig.begin(identity="eve@example.org", refresh="e-0")
+        await rig.sessions.make_default(KEY)
+        assert list(rig.keeper.kept) == [other.key]
+        await rig.sessions.restore(1000)
+        assert rig.keeper.kept[KEY].refresh_token.reveal() == "r-1"
+        assert {one.identity for one in rig.keeper.kept if one.owner_uid == 1000} == {
+            KEY.identity,
+            "eve@example.org",
+        }
+        assert [one.is_default for one in rig.keeper.kept.values() if one.key == KEY] == [True]
+
+
+async def test_what_was_kept_before_is_taken_out_by_a_lock(autojump_clock):
+    async with open_sessions() as rig:
+        await rig.begin()
+        rig.sessions._sessions.clear()  # another daemon, that nobody has asked yet
+        await rig.sessions.withhold(1000)
+        assert rig.keeper.kept == {}
+        assert len(rig.sessions.find(1000)) == 1
+
+
+async def test_a_store_that_opens_while_a_user_is_locked(autojump_clock):
+    async with open_sessions() as rig:
+        await rig.begin()
+        rig.sessions._sessions.clear()
+        rig.keeper.broken = True
+        await rig.sessions.withhold(1000)
+        rig.keeper.broken = False
+        assert len(rig.keeper.kept) == 1
+        await rig.sessions.load(1000)
+        assert rig.keeper.kept == {}
+        assert len(rig.sessions.find(1000)) == 1
+
+
+async def test_a_lock_asks_no_store_that_keeps_nothing(autojump_clock):
+    async with open_sessions() as rig:
+        rig.keeper.outlives = False
+        await rig.begin()
+        rig.log.clear()
+        await rig.sessions.withhold(1000)
+        await rig.sessions.restore(1000)
+        assert rig.log == []

@@ -175,10 +175,12 @@ class LoginOps:
     async def lock(self, owner: Owner, passphrase: bytes) -> None:
         """Refuse to sign for a user from now on; see Locks.lock()."""
         await self._locks.lock(owner.uid, passphrase)
+        await self._sessions.withhold(owner.uid)
 
     async def unlock(self, owner: Owner, passphrase: bytes, *, connection: int) -> None:
         """Sign again for a user; see Locks.unlock()."""
         await self._locks.unlock(owner.uid, passphrase, connection=connection)
+        await self._sessions.restore(owner.uid)
 
     def is_locked(self, owner: Owner) -> bool:
         """Return whether signing is locked for a user."""
