@@ -13,6 +13,7 @@ from keylessd.errors import (
     IdentityError,
     InvalidInputError,
     RateLimitedError,
+    ServiceError,
     ServiceUnavailableError,
 )
 from keylessd.identity.provider import Expected, IdTokenInvalidError
@@ -214,3 +215,22 @@ async def test_an_issuer_that_wants_to_be_left_alone_says_for_how_long(
         with pytest.raises(RateLimitedError) as caught:
             await rig.providers.discover(ISSUER)
         assert caught.value.retry_after_seconds == waited
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (httpx.Response(503), r"^the issuer at https://\S+ answered 503$"),
+        (
+            httpx.Response(200, text="<html>"),
+            r"^the issuer at https://\S+ answered 200 with a body",
+        ),
+        (httpx.Response(200, json=[]), r"^the issuer at https://\S+ answered 200 with JSON"),
+        (None, r"^the issuer at https://\S+ cannot be reached"),
+    ],
+)
+async def test_an_error_says_who_failed_and_where(autojump_clock, answer, words):
+    async with open_issuer() as rig:
+        rig.issuer.unwell, rig.issuer.broken = answer, answer is None
+        with pytest.raises(ServiceError, match=words):
+            await rig.providers.discover(ISSUER)

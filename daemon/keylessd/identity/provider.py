@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SERVICE", "Expected", "IdTokenInvalidError", "Provider", "Providers", "parse_provider"]
 
-SERVICE = "oidc"
+SERVICE = "the issuer"  # as it stands in messages
 DEADLINE_SECONDS = 20.0
 ATTEMPTS = 2
 MAX_DISCOVERY = 64 << 10  # bytes
