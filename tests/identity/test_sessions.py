@@ -708,6 +708,18 @@ async def test_a_store_that_opens_while_a_user_is_locked(autojump_clock):
         assert len(rig.sessions.find(1000)) == 1
 
 
+async def test_who_unlocks_while_the_store_is_slow_has_all_kept(autojump_clock):
+    async with open_sessions() as rig:
+        await rig.begin()
+        await rig.begin(identity="eve@example.org", refresh="e-0")
+        rig.keeper.slow = 5
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.sessions.withhold, 1000)
+            await trio.sleep(2)
+            nursery.start_soon(rig.sessions.restore, 1000)
+        assert len(rig.keeper.kept) == 2
+
+
 async def test_a_lock_asks_no_store_that_keeps_nothing(autojump_clock):
     async with open_sessions() as rig:
         rig.keeper.outlives = False

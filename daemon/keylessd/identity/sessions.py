@@ -137,7 +137,8 @@ class Sessions:
             self._renewer.withheld.add(owner_uid)
             await self.load(owner_uid)
             for session in self.find(owner_uid):
-                await self._renewer.forget(session.key)
+                if owner_uid in self._renewer.withheld:  # else it was unlocked meanwhile
+                    await self._renewer.forget(session.key)
 
     async def restore(self, owner_uid: int) -> None:
         """Keep a user's sessions as before withhold()."""
