@@ -168,18 +168,23 @@ def _make_directory(directory: str) -> None:
     """Make the socket's directory, 0700; refuse one that somebody else could put a socket in."""
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        owner = os.stat(directory).st_uid
+        found = os.stat(directory)
     except OSError as error:
         raise DaemonUnreachableError(
             "daemon_unreachable",
             f"no daemon listens, and none can be started in {directory!r}: {error.strerror}",
             hint="set KEYLESS_SOCKET to the socket of a running daemon",
         ) from error
-    if owner != os.geteuid():
+    problem = None
+    if found.st_uid != os.geteuid():
+        problem = f"belongs to uid {found.st_uid}"
+    elif found.st_mode & 0o077:  # as the daemon has it
+        problem = f"is open to others (mode {found.st_mode & 0o7777:04o})"
+    if problem is not None:
         raise DaemonUnreachableError(
             "daemon_unreachable",
-            f"no daemon listens, and {directory!r} belongs to uid {owner}: none is started there",
-            hint="set KEYLESS_SOCKET to a path in a directory of your own",
+            f"no daemon listens, and {directory!r} {problem}: none is started there",
+            hint="set KEYLESS_SOCKET to a path in a directory of your own, with mode 700",
         )
 
 

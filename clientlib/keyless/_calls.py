@@ -280,14 +280,27 @@ def put_whose(
 ) -> None:
     """Say whose identity is meant; secrets are attachments."""
     if identity_token is not None:
-        attachments["identity_token"] = identity_token.encode()
+        attachments["identity_token"] = secret_bytes(identity_token, "the identity token")
     if identity is not None:
         body["identity"] = identity
     if ambient is not None:
         names = ("kind", "url", "job", "audience")
         found = {name: getattr(ambient, name) for name in names}
         body["ambient"] = {name: value for name, value in found.items() if value is not None}
-        attachments["ambient_token"] = ambient.token.encode()
+        attachments["ambient_token"] = secret_bytes(ambient.token, "the request token")
+
+
+def secret_bytes(text: str, what: str) -> bytes:
+    """Return what a person typed or an environment has, as the bytes that it was.
+
+    Raises:
+        KeylessError: ``invalid_input``; what the text is does not show in it.
+    """
+    try:
+        # How the interpreter holds bytes that were not UTF-8.
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise KeylessError("invalid_input", f"{what} is no text") from None
 
 
 # --- replies ---------------------------------------------------------------------------------

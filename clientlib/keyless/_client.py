@@ -6,7 +6,7 @@ from keyless import _calls
 from keyless._client_daemon import DaemonMethods
 from keyless._connect import open_daemon
 from keyless._exchange import WINDOW
-from keyless._hash import digest_of, hash_bytes
+from keyless._hash import digest_of, digests_of, hash_bytes
 from keyless._line import Line
 
 TYPE_CHECKING = False
@@ -274,7 +274,7 @@ class Client(DaemonMethods):
 
         result: VerifyResult = self._line.run(
             _verifying.verify(
-                digest_of(artifact),
+                digests_of(artifact),
                 bundle,
                 place=_calls.Place(where, hash_bytes),
                 accepted=accepted,
@@ -310,7 +310,7 @@ class Client(DaemonMethods):
         def call_of(item: "tuple[Artifact, bytes | Detached]") -> "Call":
             artifact, bundle = item
             return _verifying.verify(
-                digest_of(artifact),
+                digests_of(artifact),
                 bundle,
                 place=place,
                 accepted=accepted,

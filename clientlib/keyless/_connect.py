@@ -80,6 +80,8 @@ def _connect(connection: "_socket.socket", path: str, deadline: float) -> None:
             head, tail = os.path.split(path)  # pathlib is too heavy here
             directory = os.open(head or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             address = f"/proc/self/fd/{directory}/{tail}"
+            if len(os.fsencode(address)) > MAX_PATH:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         while True:
             try:
                 connection.connect(address)

@@ -8,7 +8,7 @@ from keyless.values import Digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Protocol, TypeAlias
 
     # What is signed or verified: its digest, or the path of the file ("-" is standard input).
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         def update(self, data: "bytes | memoryview", /) -> None: ...
         def digest(self) -> bytes: ...
 
+
+ALGORITHMS = ("sha256", "sha384", "sha512")
 
 # Importing hashlib maps OpenSSL, 2.5 ms; the interpreter's own SHA-2 needs no import worth
 # mentioning but hashes 0.25 GB/s where OpenSSL reaches 1.4. As long as a process has hashed no
@@ -41,16 +43,26 @@ def hash_file(
     Raises:
         KeylessError: ``file_error`` if it cannot be read or changed meanwhile.
     """
+    chosen = tuple(algorithms)
+    return _hash_path(path, lambda _: chosen)
+
+
+def _hash_path(
+    path: "str | os.PathLike[str]", choose: "Callable[[os.stat_result], tuple[str, ...]]"
+) -> "dict[str, bytes]":
     name = os.fspath(path)
     try:
         fd = os.dup(0) if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return _hash_fd(fd, name, tuple(algorithms))
+            before = os.fstat(fd)
+            return _hash_fd(fd, name, choose(before), before)
         finally:
             os.close(fd)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise KeylessError("file_error", f"cannot read {name!r}: {reason}") from error
+    except ValueError as error:  # a zero in it, or half a character
+        raise KeylessError("file_error", f"no file can be called {name!r}") from error
 
 
 def digest_of(artifact: "Artifact", algorithm: str = "sha256") -> Digest:
@@ -64,8 +76,27 @@ def digest_of(artifact: "Artifact", algorithm: str = "sha256") -> Digest:
     return Digest(algorithm, hash_file(artifact, (algorithm,))[algorithm])
 
 
-def _hash_fd(fd: int, name: str, algorithms: "tuple[str, ...]") -> "dict[str, bytes]":
-    before = os.fstat(fd)
+def digests_of(artifact: "Artifact") -> "list[Digest]":
+    """Return the digests by which an artifact is verified.
+
+    Of a file that is its SHA-256; if a bundle asks for another, the file is read again. What can
+    be read but once (a pipe, standard input) is hashed in every algorithm while it is read.
+
+    Raises:
+        KeylessError: ``file_error``.
+    """
+    if isinstance(artifact, Digest):
+        return [artifact]
+    once = os.fspath(artifact) == "-"
+    found = _hash_path(
+        artifact, lambda status: ALGORITHMS[:1] if _is_regular(status) and not once else ALGORITHMS
+    )
+    return [Digest(algorithm, value) for algorithm, value in found.items()]
+
+
+def _hash_fd(
+    fd: int, name: str, algorithms: "tuple[str, ...]", before: os.stat_result
+) -> "dict[str, bytes]":
     # A size of 0 may be a pipe, a device or a file of /proc, which tell no size.
     light = _is_light(before.st_size)
     hashers = {algorithm: _hasher(algorithm, light=light) for algorithm in algorithms}

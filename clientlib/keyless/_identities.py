@@ -3,7 +3,7 @@
 Apart from `_calls`, since no process that signs needs more of it than it needs.
 """
 
-from keyless._calls import Call, put_whose
+from keyless._calls import Call, put_whose, secret_bytes
 from keyless.states import Identity
 from keyless.values import Told, Value
 
@@ -107,7 +107,10 @@ def login(
 def login_code(login: str, code: str) -> Call:
     """Send the code that a page showed. The value is None; the login goes on."""
     return Call(
-        "login_code", {"login": login}, read=lambda _: None, attachments={"code": code.encode()}
+        "login_code",
+        {"login": login},
+        read=lambda _: None,
+        attachments={"code": secret_bytes(code, "the code")},
     )
 
 
@@ -125,4 +128,9 @@ def logout(
 
 def lock(op: str, passphrase: str) -> Call:
     """``lock`` or ``unlock``. The value is None."""
-    return Call(op, {}, read=lambda _: None, attachments={"passphrase": passphrase.encode()})
+    return Call(
+        op,
+        {},
+        read=lambda _: None,
+        attachments={"passphrase": secret_bytes(passphrase, "the passphrase")},
+    )

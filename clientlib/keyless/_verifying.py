@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def verify(
-    digest: Digest,
+    digests: "Sequence[Digest]",
     bundle: "bytes | Detached",
     *,
     place: Place,
@@ -32,17 +32,17 @@ def verify(
     """Verify one bundle. The value is a VerifyResult.
 
     Args:
-        digest: Of the artifact.
+        digests: Of the artifact, each by another algorithm.
         bundle: JSON bytes, or a signature in files of its own.
         place: Whose trust root.
         accepted: Signers of whom one must have signed; empty with *key*.
         key: A managed public key, PEM, instead.
         predicate_type: What an attestation must be about, or None.
         thresholds: How many logs, times and SCTs, or None.
-        artifact: What *digest* was made of, to make another if the bundle asks for it.
+        artifact: What they were made of, to make another if the bundle asks for it.
         explain: Ask for what each step found.
     """
-    body: dict[str, Any] = {"digests": {digest.algorithm: digest.value}}
+    body: dict[str, Any] = {"digests": {digest.algorithm: digest.value for digest in digests}}
     if place.body:
         body["where"] = place.body
     if accepted:

@@ -23,7 +23,7 @@ import trio
 from keyless import _calls, _daemon_calls, _identities, _verifying
 from keyless._connect import READ_SIZE, open_daemon
 from keyless._exchange import WINDOW, Exchange
-from keyless._hash import digest_of, hash_bytes
+from keyless._hash import digest_of, digests_of, hash_bytes
 from keyless.values import Digest
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class TrioClient:
     ) -> VerifyResult:
         """Verify that *bundle* proves what is asked about the artifact; see Client.verify()."""
         call = _verifying.verify(
-            await self._digest(artifact),
+            cast("list[Digest]", await self._run_sync(digests_of, artifact)),
             bundle,
             place=_calls.Place(where, hash_bytes),
             accepted=accepted,

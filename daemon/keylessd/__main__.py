@@ -175,7 +175,6 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
         systemd.forget_variables(environ)
         kept = {name: environ[name] for name in rooms.VARIABLES if name in environ}
         listening = _listening(settings, inherited, stack)
-        _hold(settings.state_dir, stack)
         start = app.Start(
             settings=settings,
             load_settings=load,
@@ -259,7 +258,11 @@ def _make_private(directory: Path | None) -> None:
 def _listening(
     settings: Settings, inherited: Sequence[Inherited], stack: ExitStack
 ) -> tuple[Listening, ...]:
-    """Take the inherited sockets, or make our own; *stack* puts away what we made."""
+    """Take the inherited sockets, or make our own, and the state directory.
+
+    *stack* puts away what we made, the state directory first: whoever finds the socket's place
+    free finds that free too.
+    """
     from keylessd.server.listen import (  # noqa: PLC0415
         ListenError,
         OwnSocket,
@@ -267,16 +270,22 @@ def _listening(
         describe_inherited,
     )
 
-    if inherited:
-        return tuple(describe_inherited(one.name, one.listener) for one in inherited)
-    assert settings.socket is not None  # noqa: S101  # the loader filled it in
-    try:
-        own = stack.enter_context(closing(OwnSocket(settings.socket)))
-    except SocketInUseError as exc:
-        raise _StartError(IN_USE, str(exc)) from exc
-    except ListenError as exc:
-        raise _StartError(NO_PLACE, str(exc)) from exc
-    return (own.listening,)
+    with ExitStack() as held:
+        claim = partial(_hold, settings.state_dir, held)
+        if inherited:
+            claim()
+            listening = tuple(describe_inherited(one.name, one.listener) for one in inherited)
+        else:
+            assert settings.socket is not None  # noqa: S101  # the loader filled it in
+            try:
+                own = stack.enter_context(closing(OwnSocket(settings.socket, claim=claim)))
+            except SocketInUseError as exc:
+                raise _StartError(IN_USE, str(exc)) from exc
+            except ListenError as exc:
+                raise _StartError(NO_PLACE, str(exc)) from exc
+            listening = (own.listening,)
+        stack.push(held.pop_all())
+    return listening
 
 
 def _hold(directory: Path | None, stack: ExitStack) -> None:

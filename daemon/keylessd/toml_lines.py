@@ -25,6 +25,7 @@ def key_lines(text: str) -> dict[KeyPath, int]:
     holds it. A path that occurs again (an array of tables) keeps its first line.
     """
     lines: dict[KeyPath, int] = {}
+    implied: dict[KeyPath, int] = {}  # [a.b] is where a stands, if it stands nowhere itself
     table: KeyPath = ()
     position, end = 0, len(text)
     while (position := _skip_blank(text, position)) < end:
@@ -34,6 +35,8 @@ def key_lines(text: str) -> dict[KeyPath, int]:
                 position += 1
             table, position = _read_key(text, position)
             lines.setdefault(table, line)
+            for length in range(1, len(table)):
+                implied.setdefault(table[:length], line)
             position = _skip_value(text, position, in_header=True)
             continue
         key, after = _read_key(text, position)
@@ -43,7 +46,7 @@ def key_lines(text: str) -> dict[KeyPath, int]:
             lines.setdefault(path[:length], line)
         # At least one character is consumed, so that no text can hold the loop.
         position = _skip_value(text, max(after, position + 1))
-    return lines
+    return implied | lines
 
 
 def line_of(lines: Mapping[KeyPath, int], path: KeyPath) -> int | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from hashlib import sha256
+from hashlib import sha256, sha512
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,45 @@ def test_short_names_stand_for_uris(keyless: Run, daemon: FakeDaemon, name: str)
     assert keyless("attest", "--predicate", "p.json", "--type", name, "app").code == 0
     assert daemon.requests[0].body["predicate_type"] == PREDICATE_TYPES[name]
     assert PREDICATE_TYPES[name].startswith("https://")
+
+
+def about(*digests: dict[str, str]) -> bytes:
+    return json.dumps({"subject": [{"name": "n", "digest": digest} for digest in digests]}).encode()
+
+
+SHA256, SHA512 = {"sha256": sha256(b"app").hexdigest()}, {"sha512": sha512(b"app").hexdigest()}
+OTHER = {"sha256": "00" * 32, "gitCommit": sha256(b"app").hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("statement", "word", "good"),
+    [
+        (about(SHA256), "app", True),
+        (about(OTHER, SHA512), "app", True),
+        (about(OTHER | SHA512), "app", True),
+        (about(SHA256), f"sha256:{SHA256['sha256']}", True),
+        (about(OTHER), "app", False),
+        (about(SHA512), f"sha256:{SHA256['sha256']}", False),
+        (about(), "app", False),
+        (about({"gitCommit": "ab"}), "app", False),
+        # What is wrong with these is the daemon's to say.
+        (b"[" * 100_000, "app", True),
+        (b"[]", "app", True),
+        (b"{}", "app", True),
+        (b'{"subject": [{"digest": null}]}', "app", True),
+        (b'{"subject": [{"digest": "sha256"}]}', "app", True),
+        (b"\xff", "app", True),
+    ],
+)
+def test_statement_beside_files_is_about_them(
+    keyless: Run, daemon: FakeDaemon, folder: Path, statement: bytes, word: str, good: bool
+) -> None:
+    (folder / "s.json").write_bytes(statement)
+    done = keyless("attest", "--statement", "s.json", word, "--bundle", "out")
+    assert done.code == (0 if good else 2), done.err
+    assert (folder / "out").exists() == good
+    assert [request.attachments for request in daemon.requests] == [
+        {"statement": statement} for _ in range(good)
+    ]
+    if not good:
+        assert f"the statement is not about {word}" in done.err

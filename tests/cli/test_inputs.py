@@ -98,6 +98,10 @@ def test_the_environment_names_an_instance(
     monkeypatch.setenv("KEYLESS_INSTANCE", "sandbox")
     monkeypatch.setenv("KEYLESS_TRUST_CONFIG", "both")
     assert where(keyless, daemon) == {"instance": "sandbox"}
+    assert where(keyless, daemon, "--signing-config", "config") == {
+        "instance": "sandbox",
+        "signing_config": digest(b"a signing config"),
+    }
     assert where(keyless, daemon, "--instance", "own") == {"instance": "own"}
     root = {"trusted_root": digest(b"a trusted root")}
     assert where(keyless, daemon, "--trusted-root", "root") == root

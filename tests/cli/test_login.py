@@ -272,6 +272,12 @@ def test_a_passphrase_is_read_and_never_an_argument(keyless, daemon, monkeypatch
         assert (done.code, done.out, done.err) == (0, f"{op}ed\n", "")
         assert daemon.requests[-1].attachments == {"passphrase": b"open sesame"}
         assert keyless(op, "open sesame").code == 2
+        # Bytes of a terminal that is not set to UTF-8.
+        monkeypatch.setattr(sys, "stdin", io.StringIO("s\udcf6same"))
+        assert keyless(op).code == 0
+        assert daemon.requests.pop().attachments == {"passphrase": b"s\xf6same"}
+        monkeypatch.setattr(sys, "stdin", io.StringIO("s\ud800same"))
+        assert keyless(op).code == 2
         monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
         assert keyless(op).code == 2
     assert len(daemon.requests) == 2

@@ -189,14 +189,15 @@ def test_many_files_share_a_connection(serve: Serve, folder: Path) -> None:
     assert len(list(folder.glob("f*.sigstore.json"))) == 200
 
 
-def test_progress_is_for_terminals_only(serve: Serve) -> None:
+def test_progress_is_for_terminals_only(serve: Serve, folder: Path) -> None:
     import pty
 
     serve()
-    _, _, err = run("sign", "a", "a")
+    (folder / "b").write_bytes(b"b")
+    _, _, err = run("sign", "a", "b")
     assert err == b""
     ours, theirs = pty.openpty()
-    process = start("sign", "--output-directory", ".", "a", "a", stderr=theirs)
+    process = start("sign", "--output-directory", ".", "a", "b", stderr=theirs)
     process.communicate(timeout=60)
     os.close(theirs)
     shown = os.read(ours, 65_536)
@@ -227,3 +228,18 @@ def test_the_answer_of_a_request_is_not_mixed_with_another(serve: Serve, folder:
     for name in ("a", "b", "c"):
         bundle = (folder / f"{name}.sigstore.json").read_bytes()
         assert sha256(name.encode()).hexdigest().encode() in bundle
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+def test_a_full_disk_under_every_stream(folder: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "sign", "--json", "a"], stdout=full, stderr=full, timeout=60, check=False
+        )
+        assert done.returncode == 6
+        done = subprocess.run([*COMMAND, "sign", "-q", "a"], stderr=full, timeout=60, check=False)
+        assert done.returncode == 0
+        done = subprocess.run([*COMMAND, "sign", "gone"], stderr=full, timeout=60, check=False)
+        assert done.returncode == 6
+    assert (folder / "a.sigstore.json").exists()

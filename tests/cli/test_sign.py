@@ -329,8 +329,8 @@ def test_a_write_that_fails_leaves_the_former_bundle(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    done = keyless("sign", "a", "b")
+    done = keyless("sign", "a")
     assert done.code == 6
-    assert done.err.count("No space left on device") == 2
+    assert "No space left on device" in done.err
     assert (folder / "a.sigstore.json").read_bytes() == b"former"
     assert {path.name for path in folder.iterdir()} == {"a", "b", "c", "a.sigstore.json"}

@@ -151,6 +151,17 @@ def test_old_bundles_by_option(keyless: Run, daemon: FakeDaemon) -> None:
     assert daemon.requests[1].body["options"] == {"promise_only": False}
 
 
+@pytest.mark.parametrize("kind", ["", "EC ", "ENCRYPTED ", "ENCRYPTED SIGSTORE "])
+def test_a_private_key_stays_here(
+    keyless: Run, daemon: FakeDaemon, folder: Path, kind: str
+) -> None:
+    (folder / "key.pub").write_text(f"-----BEGIN {kind}PRIVATE KEY-----\nc2VjcmV0\n")
+    done = keyless("verify", "--key", "key.pub", "a")
+    assert done.code == 2
+    assert "--key: key.pub is a private key; to verify takes the public one" in done.err
+    assert daemon.requests == []
+
+
 def test_a_managed_key(keyless: Run, serve: Run) -> None:
     daemon = serve(lambda request: Reply(request.id, verified(key_sha256="beef")))
     done = keyless("verify", "--key", "key.pub", "a")

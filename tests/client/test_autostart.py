@@ -131,7 +131,7 @@ def test_a_daemon_that_never_listens_is_given_up_at_the_deadline(house):
 
 
 def test_one_that_lost_the_race_to_another_daemon_is_no_failure(house):
-    Path(house.path).parent.mkdir(parents=True)
+    Path(house.path).parent.mkdir(0o700, parents=True)
     taken = []
 
     def sleep(_):
@@ -152,6 +152,18 @@ def test_a_directory_of_somebody_else_is_refused(house, monkeypatch):
     with pytest.raises(DaemonUnreachableError, match="belongs to uid"):
         house.start()
     assert house.started() == []
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o710, 0o1777])
+def test_a_directory_open_to_others_is_left_as_it_is(house, mode):
+    """The daemon would not listen there, so nothing is put there for one."""
+    directory = Path(house.path).parent
+    directory.mkdir(parents=True)
+    directory.chmod(mode)
+    with pytest.raises(DaemonUnreachableError, match=f"is open to others .mode {mode:04o}"):
+        house.start()
+    assert house.started() == []
+    assert list(directory.iterdir()) == []
 
 
 def test_a_directory_that_cannot_be_made_is_reported(house):

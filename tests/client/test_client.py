@@ -207,6 +207,30 @@ def test_another_digest_is_made_when_it_is_needed(path, tmp_path):
     assert [many[i].digest for i in range(5)] == [result.digest] * 5
 
 
+@pytest.mark.parametrize("kind", ["pipe", "standard input", "file as standard input"])
+def test_what_can_be_read_once_is_hashed_in_every_algorithm(path, tmp_path, kind):
+    (tmp_path / "f").write_bytes(b"x")
+    source, writable = os.pipe()
+    os.write(writable, b"x")
+    os.close(writable)
+    name = f"/dev/fd/{source}" if kind == "pipe" else "-"
+    if kind == "file as standard input":
+        os.close(source)
+        source = os.open(tmp_path / "f", os.O_RDONLY)
+    kept = os.dup(0)
+    os.dup2(source, 0)
+    try:
+        with fake_daemon(path, wants_sha512) as daemon, client_of(path) as client:
+            result = client.verify(name, b"{}", key=b"PEM")
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(source)
+    assert result.digest == Digest("sha512", sha512(b"x").digest())
+    (request,) = daemon.requests
+    assert sorted(request.body["digests"]) == ["sha256", "sha384", "sha512"]
+
+
 def test_another_digest_cannot_be_made_of_a_digest(path):
     with (
         fake_daemon(path, wants_sha512),
@@ -499,6 +523,14 @@ def test_a_path_longer_than_an_address(tmp_path):
         assert client.sign(DIGEST).identity
     os.close(here)
     assert len(os.listdir("/proc/self/fd")) <= len(before)
+
+
+def test_a_name_longer_than_an_address(tmp_path):
+    path = str(tmp_path / ("s" * 120))
+    with pytest.raises(keyless.DaemonUnreachableError) as caught:
+        client_of(path).status()
+    assert caught.value.message == f"no daemon listens on {path!r}: File name too long"
+    assert not caught.value.retryable
 
 
 def test_a_stranger_at_the_other_end_hears_nothing(path, monkeypatch):

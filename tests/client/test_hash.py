@@ -84,3 +84,10 @@ def test_a_file_that_changes_meanwhile_is_refused(tmp_path, monkeypatch):
     with pytest.raises(KeylessError, match="changed") as caught:
         _hash.hash_file(path)
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_name_that_no_file_can_have(name):
+    with pytest.raises(KeylessError, match="no file can be called") as caught:
+        _hash.hash_file(name)
+    assert caught.value.code == "file_error"

@@ -1,5 +1,7 @@
 """The client for trio programs, over memory streams; the daemon is a task."""
 
+import os
+
 import pytest
 import trio
 import trio.testing
@@ -101,9 +103,15 @@ async def test_events_files_and_digests(autojump_clock, tmp_path):
         with pytest.raises(KeylessError) as caught:
             await client.verify(DIGEST, b"{}", key=b"PEM")
         assert caught.value.code == "need_digest"
+        readable, writable = os.pipe()
+        os.write(writable, b"x")
+        os.close(writable)
+        await client.verify(f"/dev/fd/{readable}", b"{}", key=b"PEM")
+        os.close(readable)
 
     daemon = Daemon(with_events)
     await with_daemon(daemon, use)
+    assert len(daemon.requests[-1].body["digests"]) == 3
     assert told == [("certificate", {"reused": 1}), ("log", {"log": "rekor"})]
     assert [sorted(r.attachments) for r in daemon.requests[1:3]] == [[], ["trust_config"]]
 

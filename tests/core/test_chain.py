@@ -187,11 +187,26 @@ def test_usage_of_a_root_counts_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [{"is_ca": False}, {"cert_sign": False}], ids=["no-ca", "no-cert-sign"]
+    "fault",
+    [{"is_ca": False}, {"cert_sign": False}, {"cert_sign": None}],
+    ids=["no-ca", "no-cert-sign", "no-usage"],
 )
 def test_intermediate_must_be_an_authority(fault: dict[str, bool]) -> None:
     ca = mint_ca("intermediate", parent=ROOT, **fault)  # type: ignore[arg-type]
     assert refused(mint_leaf(KEY, ca), authority(ca, ROOT)) == "certificate-chain"
+
+
+@pytest.mark.parametrize("cert_sign", [True, None, False])
+@pytest.mark.parametrize("below", [True, False])
+def test_anchor_need_not_say_what_its_key_is_for(cert_sign: bool | None, below: bool) -> None:
+    """What `openssl req -x509` makes does not; but what it says counts."""
+    root = mint_ca("root", cert_sign=cert_sign)
+    ca = mint_ca("intermediate", parent=root) if below else root
+    named = authority(ca, root) if below else authority(root)
+    if cert_sign is False:
+        assert refused(mint_leaf(KEY, ca), named) == "certificate-chain"
+    else:
+        assert verify_chain(mint_leaf(KEY, ca), [named], AT)
 
 
 @pytest.mark.parametrize("is_ca", [True, False])
@@ -234,3 +249,10 @@ def test_ed25519_leaf() -> None:
 def test_leaf_that_is_the_anchor_itself_is_refused() -> None:
     assert isinstance(CA, Ca)
     assert refused(ROOT.certificate, authority(ROOT), at=AT) == "certificate-chain"
+
+
+def test_path_that_leaves_out_an_authority_of_the_chain_is_refused() -> None:
+    """Its times and usages would count for nothing."""
+    root = mint_ca("same")
+    below = Ca(mint_ca("same", parent=root, key=root.key).certificate, root.key)
+    assert refused(mint_leaf(KEY, below), authority(below, root)) == "certificate-chain"

@@ -430,3 +430,16 @@ def test_rekor_v2_signs_in_the_name_that_is_its_origin() -> None:
 )
 def test_host_of_a_name(name: str, host: str) -> None:
     assert host_of(name) == host
+
+
+@pytest.mark.parametrize("character", [chr(number) for number in range(0x20) if number != 0x0A])
+def test_control_characters_spoil_a_note(character: str) -> None:
+    with pytest.raises(VerificationError, match="control character"):
+        parse_checkpoint(f"{HEAD}x{character}y\n\n{SIGNATURE_LINE}")
+
+
+@pytest.mark.parametrize("character", [" ", "\x7f", "\x85", "\u202e"])
+def test_other_characters_are_the_logs_affair(character: str) -> None:
+    """C2SP signed-note forbids those below U+0020 alone."""
+    checkpoint = parse_checkpoint(f"{HEAD}x{character}y\n\n{SIGNATURE_LINE}")
+    assert checkpoint.signed == f"{HEAD}x{character}y\n".encode()

@@ -44,6 +44,7 @@ def b64(data: bytes) -> str:
 
 P256 = ec.derive_private_key(5, ec.SECP256R1())
 P384 = ec.derive_private_key(5, ec.SECP384R1())
+P521 = ec.derive_private_key(5, ec.SECP521R1())
 ED = ed25519.Ed25519PrivateKey.from_private_bytes(b"e" * 32)
 RSA = rsa.generate_private_key(65537, 2048)
 P256_SPKI, ED_SPKI = spki(P256.public_key()), spki(ED.public_key())
@@ -334,10 +335,11 @@ def test_root_may_say_the_checkpoint_key_and_operators(key_id: bytes) -> None:
         (b"", "ML_DSA_65"),
         (P256_SPKI, ""),
         (P256_SPKI, "PKIX_ECDSA_P384_SHA_384"),
+        (P256_SPKI, "PKIX_ECDSA_P384_SHA_256"),
+        (spki(P384.public_key()), "PKIX_ECDSA_P521_SHA_256"),
         (P256_SPKI, "PKIX_ED25519"),
         (P256_SPKI, "PKIX_RSA_PKCS1V5"),
         (spki(P384.public_key()), "PKIX_ECDSA_P256_SHA_256"),
-        (spki(P384.public_key()), "PKIX_ECDSA_P384_SHA_256"),
         (ED_SPKI, "PKIX_ED25519_PH"),
         (ED_SPKI, "PKIX_ECDSA_P256_SHA_256"),
         (spki(RSA.public_key()), "PKIX_RSA_PSS_2048_SHA256"),
@@ -394,6 +396,8 @@ def test_certificate_with_an_unsupported_key_disables_its_authority() -> None:
     [
         (P256_SPKI, "PKIX_ECDSA_P256_SHA_256"),
         (spki(P384.public_key()), "PKIX_ECDSA_P384_SHA_384"),
+        (spki(P384.public_key()), "PKIX_ECDSA_P384_SHA_256"),
+        (spki(P521.public_key()), "PKIX_ECDSA_P521_SHA_256"),
         (ED_SPKI, "PKIX_ED25519"),
         (spki(RSA.public_key()), "PKIX_RSA_PKCS1V15_2048_SHA256"),
         (spki(RSA.public_key()), "PKIX_RSA_PKCS1V5"),

@@ -170,7 +170,7 @@ DOCUMENTS = {
     "a blank": ({"authorization_endpoint": ISSUER + "/a b"}, IdentityError, "no URL"),
     "other letters": ({"authorization_endpoint": ISSUER + "/\u202e"}, IdentityError, "no URL"),
     "a long one": ({"authorization_endpoint": ISSUER + "/" * 3000}, IdentityError, "no URL"),
-    "an endpoint that is none": ({"jwks_uri": "https://"}, InvalidInputError, "http"),
+    "an endpoint that is none": ({"jwks_uri": "https://"}, IdentityError, "its jwks_uri: https:"),
 }
 
 

@@ -149,6 +149,24 @@ def test_an_expired_token_is_told_how_long_ago():
         check_token(token, now=NOW)
 
 
+@pytest.mark.parametrize(("early", "good"), [(-60, True), (0, True), (300, True), (301, False)])
+def test_a_token_that_is_not_valid_yet(early, good):
+    """As far as the CA lets clocks differ, so do we."""
+    start = int(NOW.timestamp()) + early
+    token = parse_token(jwt(nbf=start, exp=start + 600))
+    if good:
+        check_token(token, now=NOW)
+        return
+    with pytest.raises(TokenError, match="not valid for another 301 s, until 2026-01-02T03:09:06"):
+        check_token(token, now=NOW)
+
+
+@pytest.mark.parametrize("nbf", ["soon", -1, True, [], 1e300])
+def test_a_start_that_is_no_time(nbf):
+    with pytest.raises(TokenError, match="claim nbf is no time"):
+        parse_token(jwt(nbf=nbf))
+
+
 @pytest.mark.parametrize("aud", ["Sigstore", "sigstore2", ["sig", "store"]])
 def test_wrong_audience(aud):
     with pytest.raises(TokenError) as caught:

@@ -20,6 +20,7 @@ import pytest
 from keylessd.core.trusted_root import parse_trusted_root
 from keylessd.sandbox.command import main
 from keylessd.sandbox.instance import Instance, default_directory
+from keylessd.sandbox.local import LocalSigstore
 from keylessd.sandbox.vault import SandboxError
 
 PATIENCE = 60  # seconds
@@ -100,6 +101,35 @@ def test_damaged_instance_file(tmp_path, text):
 def test_nothing_to_use_where_no_sandbox_was(tmp_path, capsys, what):
     assert main(["--dir", str(tmp_path), what]) == 1
     assert "there is no sandbox" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["up", "--port-base", "0"],
+        ["up", "--port-base", "65530"],
+        ["up", "--port-base", "x"],
+        ["up", "--certificate-lifetime", "0"],
+        ["up", "--token-lifetime", "99999999999999"],
+        ["up", "--checkpoint-interval-ms", "-1"],
+        ["token", "--lifetime", "99999999999999"],
+    ],
+)
+def test_numbers_that_make_no_sense(tmp_path, capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        main(["--dir", str(tmp_path / "x"), *words])
+    assert ended.value.code == 2
+    assert f"{words[-1]!r} is no number from" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("words", [["up"], ["up", "--background"], ["token"], ["status"]])
+def test_directory_that_cannot_be(tmp_path, capsys, words):
+    (tmp_path / "file").write_text("x")
+    assert main(["--dir", str(tmp_path / "file"), *words]) == 1
+    said = capsys.readouterr()
+    assert str(tmp_path / "file") in said.err + said.out
+    assert "Traceback" not in said.err
 
 
 def test_status_and_down_where_no_sandbox_was(tmp_path, capsys):
@@ -296,6 +326,27 @@ def test_background(tmp_path):
     finally:
         assert run(directory, "down").returncode == 0
     assert run(directory, "status").returncode == 1
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("created", "long ago"),
+        ("fulcio.key", "no key"),
+        ("fulcio-chain.pem", "no chain"),
+        ("tsa-chain", ""),
+        ("ctlog.sqlite", "no database" * 100),
+        ("oidc-grants.json", "["),
+    ],
+)
+def test_damaged_state(tmp_path, name, content):
+    LocalSigstore.create(tmp_path).close()
+    (tmp_path / "state" / name).write_text(content)
+    found = run(tmp_path, "up")
+    assert found.returncode == 1
+    assert found.stderr.startswith("keyless sandbox: ")
+    assert "Traceback" not in found.stderr
 
 
 @pytest.mark.system

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from keylessd.server import listen
 from keylessd.server.listen import (
     ACCEPT_BATCH,
     ADMIT_BATCH,
@@ -296,3 +297,31 @@ async def test_served_connections_are_taken_in_small_batches(autojump_clock: obj
     await lab.run()
 
     assert lab.batches == [0, ADMIT_BATCH, 2 * ADMIT_BATCH]
+
+
+def test_what_else_is_to_be_claimed_comes_before_the_socket(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "sign.sock"
+    seen = []
+
+    def refuse() -> None:
+        seen.append((path.exists(), (tmp_path / "run" / "sign.sock.lock").exists()))
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        OwnSocket(path, claim=refuse)
+
+    # Whoever connects is served: a socket that is taken away again would drop them.
+    assert seen == [(False, True)]
+    assert not path.exists()
+    OwnSocket(path).close()
+
+
+def test_name_that_is_too_long_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ListenError, match="path too long"):
+        OwnSocket(tmp_path / "run" / ("s" * 120))
+
+
+def test_machine_without_proc_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "_address", lambda _, name: f"/nowhere/self/fd/3/{name}")
+    with pytest.raises(ListenError, match="/proc is needed"):
+        OwnSocket(path)

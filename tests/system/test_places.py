@@ -41,6 +41,8 @@ def test_two_daemons_never_share_a_state_directory(daemon, daemons, tmp_path: Pa
         f" {tmp_path}/state; give this one another"
     )
     assert second.wait() == 5
+    # Nobody was let in to be turned out again.
+    assert not (tmp_path / "other" / "sign.sock").exists()
     assert isinstance(daemon.ask(), Reply)
 
 

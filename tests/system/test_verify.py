@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,11 @@ from cryptography.hazmat.primitives import serialization
 
 from keylessd.core.bundle import Bundle, serialize_bundle
 from keylessd.core.digests import HashAlgorithm, digest_of
+from keylessd.core.keys import spki
+from keylessd.core.strict_json import format_timestamp
 from keylessd.core.trusted_root import serialize_trusted_root
 from sigsim.pki import Leaf, ec_key, utf8
-from sigsim.worlds import ARTIFACT, World, statement, v1_log
+from sigsim.worlds import ARTIFACT, SIGNED, World, statement, v1_log
 
 pytestmark = pytest.mark.system
 
@@ -180,6 +184,20 @@ def test_managed_key(desk: Desk) -> None:
     assert desk.failure("--key", "good", "a")["check"] == "key-material"
     (desk.folder / "good").write_bytes(b"no key")
     assert "public key" in desk.verify("--key", "good", "a").stderr
+
+
+def test_managed_key_with_its_period(desk: Desk) -> None:
+    desk.put(desk.world.message(managed=True))
+    encoded = base64.b64encode(spki(desk.world.key.public_key())).decode()
+    for name, period in (
+        ("in", {"start": format_timestamp(SIGNED), "end": format_timestamp(SIGNED)}),
+        ("out", {"start": format_timestamp(SIGNED + timedelta(seconds=1))}),
+    ):
+        (desk.folder / name).write_text(json.dumps({"rawBytes": encoded, "validFor": period}))
+    assert "key-validity" in desk.facts("--key", "in", "a")["steps"]
+    assert desk.failure("--key", "out", "a")["check"] == "key-validity"
+    (desk.folder / "in").write_text(json.dumps({"rawBytes": encoded, "validFrom": {}}))
+    assert "validFrom" in desk.verify("--key", "in", "a").stderr
 
 
 def test_promise_alone_by_option(desk: Desk) -> None:

@@ -144,7 +144,12 @@ def _flushed(code: int) -> int:
 
         err(f"keyless: cannot write the results: {exc.strerror or 'not writable'}")
         code = code or FILE_ERROR
-    sys.stderr.flush()
+    try:
+        sys.stderr.flush()
+    except BrokenPipeError:
+        return GONE
+    except OSError:
+        pass  # what cannot be told changes nothing of what was done
     return code
 
 

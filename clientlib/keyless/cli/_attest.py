@@ -2,9 +2,11 @@
 
 import os
 
+from keyless._hash import ALGORITHMS, hash_file
 from keyless.cli._inputs import (
     IDENTITY,
     WHERE,
+    check_place,
     digest_argument,
     read_file,
     reuse_of,
@@ -15,6 +17,7 @@ from keyless.cli._inputs import (
 from keyless.cli._options import Option, Options, UsageError
 from keyless.cli._output import OK, json_line, out, shown
 from keyless.cli._session import client_of, read_options
+from keyless.errors import KeylessError
 from keyless.values import Digest
 
 TYPE_CHECKING = False
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 
 ABOUT = """
 Sign an in-toto statement: one that is given whole (--statement), whose bytes are signed as they
-are, or one made of a predicate and the files it is about (--predicate and --type).
+are, or one made of a predicate and the files it is about (--predicate and --type). Files beside a
+statement must be among its subjects.
 """
 
 OPTIONS = (
@@ -78,6 +82,8 @@ def run(command: str, argv: "list[str]") -> int:
         return OK
     content = _content(options)
     output = _output(options)
+    named = [options.text("statement"), options.text("predicate"), *options.words]
+    check_place(output, beside=[name for name in named if name is not None])
     with client_of(options) as client:
         result = client.attest(
             **content,
@@ -105,7 +111,10 @@ def _content(options: Options) -> "dict[str, Any]":
     if statement is not None and predicate is None:
         if kind is not None:
             raise UsageError("--type goes with --predicate; a statement names its own")
-        return {"statement": read_file(statement, what="--statement")}
+        content = read_file(statement, what="--statement")
+        if options.words:
+            _check_subjects(content, options.words)
+        return {"statement": content}
     if predicate is None or statement is not None:
         raise UsageError("give either --statement, or --predicate with --type")
     if kind is None:
@@ -117,6 +126,29 @@ def _content(options: Options) -> "dict[str, Any]":
         "predicate_type": predicate_type_of(kind),
         "subjects": [_subject(word) for word in options.words],
     }
+
+
+def _check_subjects(statement: bytes, words: "list[str]") -> None:
+    """Check that a statement is about the artifacts beside it, one of which gets its bundle.
+
+    Raises:
+        KeylessError: ``usage`` if it is not, ``file_error`` if a file cannot be read.
+    """
+    import json
+
+    try:
+        digests = [{**subject["digest"]} for subject in json.loads(statement)["subject"]]
+        named = {name for digest in digests for name in digest if name in ALGORITHMS}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return  # the daemon says what is wrong with it
+    for word in words:
+        artifact = _subject(word)[1]
+        if isinstance(artifact, Digest):
+            found = {artifact.algorithm: artifact.value}
+        else:
+            found = hash_file(artifact, sorted(named) or ("sha256",))
+        if not any(digest.get(name) == found[name].hex() for digest in digests for name in found):
+            raise KeylessError("usage", f"the statement is not about {word}")
 
 
 def _output(options: Options) -> str:
@@ -131,7 +163,7 @@ def _output(options: Options) -> str:
 
 
 def _subject(word: str) -> "tuple[str, str | Digest]":
-    given = None if os.path.exists(word) else digest_argument(word)
+    given = None if word == "-" or os.path.exists(word) else digest_argument(word)
     if given is None:
         return os.path.basename(word), word
     return word, Digest(*given)

@@ -1,6 +1,8 @@
 """What the commands are given: files, digests, instances, tokens. Reads files, prints nothing."""
 
+import errno
 import os
+import stat
 import sys
 
 from keyless.cli._options import Option, Options, UsageError
@@ -8,7 +10,7 @@ from keyless.errors import KeylessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from keyless._identities import Ambient
@@ -88,14 +90,14 @@ def where_of(options: Options, environ: "Mapping[str, str]") -> "Where":
         )
     if instance is not None and (trusted_root is not None or trust_config is not None):
         raise KeylessError("usage", "--instance and a trust root file exclude each other")
-    if signing_config is not None and trusted_root is None and instance is None:
-        raise KeylessError("usage", "--signing-config needs --trusted-root or --instance beside it")
     if instance is None and trusted_root is None and trust_config is None:
         instance = environ.get("KEYLESS_INSTANCE") or None
         if instance is None:
             trust_config = environ.get("KEYLESS_TRUST_CONFIG") or None
         if instance is None and trust_config is None:
             instance = _of_repository("instance", environ)
+    if signing_config is not None and trusted_root is None and instance is None:
+        raise KeylessError("usage", "--signing-config needs --trusted-root or --instance beside it")
     return Where(
         instance=instance,
         trusted_root=_document(trusted_root, "--trusted-root"),
@@ -265,11 +267,61 @@ def digest_argument(word: str) -> "tuple[str, bytes] | None":
     return algorithm.lower(), value
 
 
+def check_place(path: str, *, beside: "Iterable[str]" = ()) -> None:
+    """Check that a bundle can be written to *path*, as far as that can be known before.
+
+    To be asked before anything is signed: what is signed stays in a public log for good, also if
+    its bundle is lost.
+
+    Args:
+        path: Where the bundle is to go; ``-`` is standard output.
+        beside: Files that are read meanwhile and must stay as they are.
+
+    Raises:
+        KeylessError: ``file_error`` if it cannot be written, ``usage`` if it would take the place
+            of one of *beside*.
+    """
+    if path == "-":
+        return
+    try:
+        # What is written replaces the name, not what it may be a link to.
+        for name in beside:
+            if _entry(name) == _entry(path):
+                raise KeylessError("usage", f"the bundle would take the place of {name}")
+        _check_writable(path)
+    except OSError as exc:
+        raise _unwritable(path, exc) from exc
+
+
+def _entry(path: str) -> "tuple[str, str]":
+    directory, name = os.path.split(path)
+    return os.path.realpath(directory or "."), name
+
+
+def _check_writable(path: str) -> None:
+    try:
+        found = os.stat(path).st_mode
+    except FileNotFoundError:
+        found = stat.S_IFREG
+    if stat.S_ISDIR(found):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found):
+        return  # a device or a pipe; to open that may wait for somebody
+    directory = os.path.dirname(path) or "."
+    mode = os.stat(directory).st_mode
+    if not stat.S_ISDIR(mode):
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(
+        directory, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
+    ):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def write_file(path: str, content: bytes) -> None:
     """Write *content* to *path* so that a reader sees all of it or the former file.
 
     Raises:
-        KeylessError: ``file_error``.
+        KeylessError: ``file_error``; ``details`` has the system's ``errno``.
     """
     if path == "-":
         _write_out(content)
@@ -293,9 +345,15 @@ def write_file(path: str, content: bytes) -> None:
                 os.unlink(partial)
             raise
     except OSError as exc:
-        raise KeylessError(
-            "file_error", f"cannot write {path}: {exc.strerror or 'not writable'}"
-        ) from exc
+        raise _unwritable(path, exc) from exc
+
+
+def _unwritable(path: str, error: OSError) -> KeylessError:
+    return KeylessError(
+        "file_error",
+        f"cannot write {path}: {error.strerror or 'not writable'}",
+        details={"errno": error.errno or 0},
+    )
 
 
 def _write_out(content: bytes) -> None:

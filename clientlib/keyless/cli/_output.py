@@ -80,8 +80,13 @@ def out(line: str) -> None:
 
 
 def err(line: str) -> None:
-    """Print one line for people."""
-    sys.stderr.write(line + "\n")
+    """Print one line for people; where that is not possible, what else is done goes on."""
+    try:
+        sys.stderr.write(line + "\n")
+    except BrokenPipeError:
+        raise  # whoever reads has gone; main() knows it
+    except OSError:
+        pass
 
 
 def json_line(value: "dict[str, Any]") -> None:

@@ -1,10 +1,12 @@
 """`keyless sign`: one bundle per file, or one for all of them."""
 
+import errno
 import os
 
 from keyless.cli._inputs import (
     IDENTITY,
     WHERE,
+    check_place,
     digest_argument,
     reuse_of,
     where_of,
@@ -16,6 +18,7 @@ from keyless.cli._output import (
     OK,
     Progress,
     complain,
+    err,
     error_value,
     exit_code,
     json_line,
@@ -28,7 +31,7 @@ from keyless.values import Digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from keyless._client import Client
     from keyless.cli._inputs import Whose
@@ -70,7 +73,7 @@ def run(command: str, argv: "list[str]") -> int:
         return OK
     if not options.words:
         raise UsageError("name at least one file or digest to sign")
-    jobs = [_job(word, options) for word in options.words]
+    jobs = _jobs(options)
     where = where_of(options, os.environ)
     whose = whose_of(options, os.environ)
     with client_of(options) as client:
@@ -90,6 +93,43 @@ class _Job:
         self.output = output
 
 
+def _jobs(options: Options) -> "list[_Job]":
+    """Return what is to be signed, each with a place of its own for its bundle.
+
+    A file that is named twice is signed once. One in whose place another one's bundle comes (as
+    in a second ``keyless sign dist/*``) is not signed: its signature would be of what is gone.
+
+    Raises:
+        KeylessError: ``usage`` if two bundles would be written to one place.
+    """
+    jobs = [_job(word, options) for word in dict.fromkeys(options.words)]
+    if options.flag("batch"):
+        return jobs
+    places: dict[str, _Job] = {}
+    for job in jobs:
+        if job.output in (None, "-"):
+            continue
+        other = places.setdefault(_place(job.output or ""), job)
+        if other is not job:
+            raise UsageError(f"{other.name} and {job.name} would both have the bundle {job.output}")
+    kept = []
+    for job in jobs:
+        owner = places.get(_place(job.name)) if isinstance(job.artifact, str) else None
+        if owner is None or owner is job:
+            kept.append(job)
+        elif not options.flag("quiet"):
+            becomes = f"{shown(job.name)} is the bundle of {shown(owner.name)}"
+            err(f"keyless: {becomes}, and is not signed")
+    return kept
+
+
+def _place(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError:  # the working directory was removed
+        return path
+
+
 def _job(word: str, options: Options) -> _Job:
     output = options.text("bundle")
     if output is not None and len(options.words) > 1 and not options.flag("batch"):
@@ -106,20 +146,60 @@ def _job(word: str, options: Options) -> _Job:
     return _Job(word, word if given is None else Digest(*given), output)
 
 
+class _Feed:
+    """Hands out what is to be signed, one after another, until there is no room for bundles."""
+
+    __slots__ = ("_full", "_jobs", "given")
+
+    def __init__(self, jobs: "list[_Job]") -> None:
+        self._jobs = jobs
+        self._full = False
+        self.given = 0
+
+    def __iter__(self) -> "Iterator[str | Digest | KeylessError]":
+        for job in self._jobs:
+            if self._full:
+                return
+            self.given += 1
+            yield _artifact(job)
+
+    def write(self, position: int, content: bytes) -> "KeylessError | None":
+        """Write a bundle to its place; return why that failed."""
+        try:
+            write_file(self._jobs[position].output or "-", content)
+        except KeylessError as error:
+            # What is signed already is still reported; no more is begun.
+            self._full = self._full or error.details.get("errno") in _FULL
+            return error
+        return None
+
+
+# What one bundle could not be written for, and no other could either.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def _artifact(job: _Job) -> "str | Digest | KeylessError":
+    """Return what is signed, or why that had better not be begun."""
+    try:
+        check_place(job.output or "-", beside=[job.name] if isinstance(job.artifact, str) else ())
+    except KeylessError as error:
+        return error
+    return job.artifact
+
+
 def _sign_each(
     client: "Client", jobs: "list[_Job]", options: Options, where: "Where", whose: "Whose"
 ) -> int:
     progress = Progress("signed", len(jobs), quiet=options.flag("quiet") or options.flag("json"))
     worst = OK
+    feed = _Feed(jobs)
     try:
-        for position, result in _results(client, jobs, options, where, whose):
+        for position, result in _results(client, feed, options, where, whose):
             job = jobs[position]
-            error = result if isinstance(result, KeylessError) else None
-            if not isinstance(result, KeylessError):
-                try:
-                    write_file(job.output or "-", result.bundle)
-                except KeylessError as exc:
-                    error = exc
+            if isinstance(result, KeylessError):
+                error: KeylessError | None = result
+            else:
+                error = feed.write(position, result.bundle)
             progress.step()
             progress.close()
             if error is not None:
@@ -132,6 +212,9 @@ def _sign_each(
                 _report(job.name, job.output or "-", result, options)
     finally:
         progress.close()
+    if feed.given < len(jobs):
+        left = len(jobs) - feed.given
+        err(f"keyless: {left} more were not signed: there is no room for bundles")
     return worst
 
 
@@ -154,9 +237,12 @@ _HOPELESS = (
 
 
 def _results(
-    client: "Client", jobs: "list[_Job]", options: Options, where: "Where", whose: "Whose"
+    client: "Client",
+    artifacts: _Feed,
+    options: Options,
+    where: "Where",
+    whose: "Whose",
 ) -> "Iterable[tuple[int, SignResult | KeylessError]]":
-    artifacts = [job.artifact for job in jobs]
     reuse = reuse_of(options)
     algorithm = options.text("algorithm") or "sha256"
     if algorithm not in ("sha256", "sha384", "sha512"):
@@ -170,10 +256,13 @@ def _results(
             reuse=reuse,
             algorithm=algorithm,
         )
-    if len(jobs) > 1:
+    first, *others = artifacts
+    if others:
         raise UsageError("--idempotency-key goes with one artifact")
+    if isinstance(first, KeylessError):
+        raise first
     result = client.sign(
-        artifacts[0],
+        first,
         where=where,
         **whose.arguments(),
         reuse=reuse,
@@ -189,6 +278,7 @@ def _sign_batch(
     output = options.text("bundle")
     if output is None:
         raise UsageError("--batch writes one bundle: say where with --bundle OUT")
+    check_place(output, beside=[job.name for job in jobs if isinstance(job.artifact, str)])
     result = client.sign_batch(
         [(job.name, job.artifact) for job in jobs],
         where=where,

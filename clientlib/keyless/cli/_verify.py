@@ -49,7 +49,7 @@ OPTIONS = (
     Option("--certificate-identity-regexp", "R", "who signed, as an RE2 expression", many=True),
     Option("--certificate-oidc-issuer --cert-oidc-issuer", "URL", "who says so", many=True),
     Option("--certificate-oidc-issuer-regexp", "R", "who says so, as an expression", many=True),
-    Option("--key", "FILE", "public key (PEM) that signed, instead of an identity"),
+    Option("--key", "FILE", "public key (PEM, DER, JSON) that signed, instead of an identity"),
     Option("--certificate-github-workflow-trigger", "EVENT", "event that ran the workflow"),
     Option("--certificate-github-workflow-sha", "SHA", "commit of the workflow"),
     Option("--certificate-github-workflow-name", "NAME", "name of the workflow"),
@@ -120,7 +120,7 @@ def run(command: str, argv: "list[str]") -> int:
 
         kind = predicate_type_of(kind)
     where = where_of(options, os.environ)
-    key = None if key_path is None else read_file(key_path, what="--key")
+    key = None if key_path is None else _key(key_path)
     thresholds = _thresholds(options)
     worst = OK
     progress = Progress(
@@ -151,6 +151,13 @@ def run(command: str, argv: "list[str]") -> int:
         finally:
             progress.close()
     return worst
+
+
+def _key(path: str) -> bytes:
+    key = read_file(path, what="--key")
+    if b"PRIVATE KEY-----" in key:
+        raise UsageError(f"--key: {path} is a private key; to verify takes the public one")
+    return key
 
 
 def _item(word: str, options: Options) -> "tuple[str | Digest, bytes | Detached] | KeylessError":

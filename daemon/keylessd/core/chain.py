@@ -23,6 +23,7 @@ from cryptography.x509.verification import (
 from cryptography.x509.verification import VerificationError as PathError
 
 from keylessd.core.certificate import extension_of
+from keylessd.core.ed25519_path import has_ed25519, verify_ed25519_path
 from keylessd.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -183,6 +184,7 @@ def _issuers_of(
     issuers = chain[names.index(name) :]
     for authority in issuers:
         _check_authority_usage(authority, usage)
+        _check_may_issue(authority, is_anchor=authority is issuers[-1])
     return issuers
 
 
@@ -207,14 +209,21 @@ def _seen(issuers: tuple[x509.Certificate, ...]) -> _Seen:
 
 
 def _verify(leaf: x509.Certificate, issuers: tuple[x509.Certificate, ...], at: datetime) -> None:
+    policy = _policy(issuers)
+    if policy is None:
+        verify_ed25519_path(leaf, issuers)
+        return
     time = at.astimezone(UTC).replace(tzinfo=None)
-    verifier = _policy(issuers).time(time).build_client_verifier()
+    verifier = policy.time(time).build_client_verifier()
     if verifier.verify(leaf, list(issuers[:-1])).chain != [leaf, *issuers]:
         raise _BadPathError("the certificate's path leaves the authority's chain")
 
 
 @lru_cache(maxsize=_KEPT_AUTHORITIES)
-def _policy(issuers: tuple[x509.Certificate, ...]) -> PolicyBuilder:
+def _policy(issuers: tuple[x509.Certificate, ...]) -> PolicyBuilder | None:
+    """Return what the library is to demand, None where it refuses the authorities' keys."""
+    if has_ed25519(issuers):
+        return None
     # The anchor alone is in the store. An intermediate there would be an anchor itself, and the
     # validity of those above it would never be looked at.
     return (
@@ -234,6 +243,18 @@ def _check_authority_usage(certificate: x509.Certificate, usage: x509.ObjectIden
         raise _BadPathError("an authority's certificate is restricted to another key usage")
 
 
+def _check_may_issue(certificate: x509.Certificate, *, is_anchor: bool) -> None:
+    """RFC 5280, 6.1.4 (n); 4.2.1.3 demands the usage of authorities.
+
+    Of an anchor, which is trusted by its key (6.1.1 (d)), only what it says counts: those that
+    `openssl req -x509` makes say nothing.
+    """
+    usage = extension_of(certificate, x509.KeyUsage)
+    if is_anchor if usage is None else usage.value.key_cert_sign:
+        return
+    raise _BadPathError("an authority's certificate is not for signing certificates")
+
+
 @lru_cache(maxsize=1)
 def _authority_policy() -> ExtensionPolicy:
     # RFC 5280, 4.2.1.9 tells authorities to mark the constraints as critical; 6.1.4 (k) does not
@@ -241,6 +262,7 @@ def _authority_policy() -> ExtensionPolicy:
     return (
         ExtensionPolicy.webpki_defaults_ca()
         .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None)
+        .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, None)
         # What they say, the library checks in any case.
         .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
     )

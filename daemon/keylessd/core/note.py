@@ -25,7 +25,7 @@ _ROOT_BYTES = 32
 _BODY_LINES = 3  # origin, size and root hash; extension lines may follow
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 _DASH = "\N{EM DASH}"
-_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f]")  # signed-note: those below U+0020
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,8 @@ _CURVES = {
     "PKIX_ECDSA_P256_HMAC_SHA_256": "secp256r1",
     "PKIX_ECDSA_P384_SHA_384": "secp384r1",
     "PKIX_ECDSA_P521_SHA_512": "secp521r1",
+    "PKIX_ECDSA_P384_SHA_256": "secp384r1",  # what logs do, whatever their curve
+    "PKIX_ECDSA_P521_SHA_256": "secp521r1",
 }
 _RSA_BITS = {
     "PKCS1_RSA_PKCS1V5": None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from keylessd.errors import DaemonError, IdentityError, TokenError
+from keylessd.errors import DaemonError, IdentityError, InvalidInputError, TokenError
 from keylessd.flow.singleflight import SingleFlight
 from keylessd.identity.id_token import (
     Expected,
@@ -229,11 +229,11 @@ def parse_provider(
     Args:
         issuer: Who was asked; the document must name exactly that.
         document: The JSON object.
-        check: Raises for a URL that must not be asked.
+        check: Raises InvalidInputError for a URL that must not be asked.
 
     Raises:
-        IdentityError: ``identity_unavailable``: it is another's, or lacks what every use needs.
-        InvalidInputError: an endpoint must not be asked.
+        IdentityError: ``identity_unavailable``: it is another's, lacks what every use needs, or
+            has an endpoint that must not be asked.
     """
 
     def endpoint(name: str) -> str | None:
@@ -244,7 +244,11 @@ def parse_provider(
             raise _unusable(issuer, f"its {name} is no URL")
         if issuer.startswith("https://") and not url.startswith("https://"):
             raise _unusable(issuer, f"its {name} would be asked in clear text")
-        check(url)
+        try:
+            check(url)
+        except InvalidInputError as exc:
+            # The issuer's fault, not that of whoever named the issuer.
+            raise _unusable(issuer, f"its {name}: {exc.message}") from exc
         return url
 
     found = document.get("issuer")

@@ -29,6 +29,8 @@ MAX_AUDIENCES = 64
 MAX_CLAIM = 1024  # characters of issuer, subject and address; they are shown in errors
 # A call to the CA is not begun with less: Fulcio gives no leeway at all on `exp`.
 MIN_REMAINING = timedelta(seconds=10)
+# Fulcio's leeway on `nbf`, for clocks that differ.
+EARLY = timedelta(minutes=5)
 MAX_EPOCH = 253402300799  # the last second of the year 9999
 UNSIGNED = frozenset({"none", "hs256", "hs384", "hs512"})
 BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
@@ -50,6 +52,7 @@ class IdentityToken:
         issued: ``iat``, if it has one; informative only.
         federated_issuer: The upstream issuer that a federating one (Dex) names.
         claims: The other claims that are text, by name.
+        not_before: ``nbf``, if it has one.
     """
 
     raw: Secret
@@ -63,6 +66,7 @@ class IdentityToken:
     issued: datetime | None
     federated_issuer: str | None
     claims: Mapping[str, str]
+    not_before: datetime | None = None
 
     @property
     def identity_hint(self) -> str:
@@ -102,6 +106,7 @@ def parse_token(raw: Secret) -> IdentityToken:
         issued=_moment(claims, "iat") if claims.get("iat") is not None else None,
         federated_issuer=_federated_issuer(claims.get("federated_claims")),
         claims=MappingProxyType({k: v for k, v in claims.items() if isinstance(v, str)}),
+        not_before=_moment(claims, "nbf") if claims.get("nbf") is not None else None,
     )
 
 
@@ -122,8 +127,16 @@ def check_token(
             it does only if the issuer verified it.
 
     Raises:
-        TokenError: ``token_expired``, ``token_audience`` or ``token_unverified_email``.
+        TokenError: ``token_expired``, ``token_audience``, ``token_unverified_email``, or
+            ``token_rejected`` for one that is not valid yet.
     """
+    if token.not_before is not None and token.not_before > now + EARLY:
+        raise TokenError(
+            "token_rejected",
+            f"the identity token is not valid for another {seconds_text(token.not_before - now)},"
+            f" until {token.not_before.isoformat()}",
+            hint="compare the clock of this machine with that of the token's issuer",
+        )
     remaining = token.expires - now
     if remaining <= timedelta(0):
         raise TokenError(

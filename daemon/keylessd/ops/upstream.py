@@ -56,12 +56,13 @@ def plan_services(material: TrustMaterial, now: datetime) -> Plan:
             f"instance {material.instance!r} has a trust root but no signing configuration",
             hint="give one with --signing-config, or the services' URLs",
         )
-    ca, logs = select_ca(config, now), select_rekor(config, now)
+    ca = select_ca(config, now)
+    logs = _distinct("transparency log", select_rekor(config, now))
     version = logs.services[0].api_version
     if not config.tsa_urls and version < REKOR_V2:
         return Plan(ca, logs, NO_TSA)
     try:
-        tsas = select_tsa(config, now)
+        tsas = _distinct("timestamp authority", select_tsa(config, now))
     except NoServiceError as exc:
         if version < REKOR_V2:
             raise
@@ -70,6 +71,23 @@ def plan_services(material: TrustMaterial, now: datetime) -> Plan:
             f" authority, but {exc.message}"
         ) from exc
     return Plan(ca, logs, tsas)
+
+
+def _distinct(what: str, selection: Selection) -> Selection:
+    """Return the selection with each service once, whoever is said to run it.
+
+    Raises:
+        NoServiceError: More are required. A log would be told twice, and no bundle can say so.
+    """
+    services = tuple(
+        {service.url.rstrip("/"): service for service in reversed(selection.services)}.values()
+    )[::-1]
+    if selection.required > len(services):
+        raise NoServiceError(
+            f"the signing config demands {selection.required} services of the kind {what}, and"
+            f" names {len(services)} under several operators"
+        )
+    return Selection(services, selection.required)
 
 
 @dataclass(slots=True)

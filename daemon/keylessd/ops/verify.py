@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from keylessd.core.inspection import Inspection, inspect_bundle
-from keylessd.core.keys import load_public_key
 from keylessd.core.legacy import NOTHING_DETACHED, Detached, read_bundle
+from keylessd.core.managed_key import read_managed_key
 from keylessd.core.verify import (
     FORM_STEP,
     ManagedKey,
@@ -109,9 +109,7 @@ class VerifyOps:
 
 def _verify(request: VerifyRequest, material: TrustMaterial) -> Verified:
     expected: SignerPolicy | ManagedKey = (
-        ManagedKey(load_public_key(request.key))
-        if request.key is not None
-        else AnySigner(request.accepted)
+        read_managed_key(request.key) if request.key is not None else AnySigner(request.accepted)
     )
     options = request.options
     if request.predicate_type is not None:

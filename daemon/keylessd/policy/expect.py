@@ -220,8 +220,10 @@ def _pattern_of(what: str, exact: str | None, expression: str | None) -> _Patter
     try:
         pattern: _Pattern = re2.compile(expression, options)
     except (re2.error, ValueError) as exc:
+        reason = exc.args[0] if exc.args else ""
+        said = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
         raise InvalidInputError(
-            f"{what}_regexp {expression[:_SHOWN_CHARACTERS]!r} does not compile: {exc}",
+            f"{what}_regexp {expression[:_SHOWN_CHARACTERS]!r} does not compile: {said}",
             hint="expressions are RE2: no look-around and no back-references",
         ) from exc
     return pattern

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from keylessd.clock import SystemClock
 from keylessd.sandbox.identities import LOGIN, Identities
 from keylessd.sandbox.instance import NAME, Instance, default_directory, running_pid, vault_of
+from keylessd.sandbox.names import SERVICES
 from keylessd.sandbox.store import StoreError
 from keylessd.sandbox.vault import SandboxError, held
 
@@ -29,6 +30,23 @@ FAILED = 1
 PATIENCE_SECONDS = 30.0
 LOOK_SECONDS = 0.02
 LOG = "log"
+MAX_PORT = 65_535
+MAX_SECONDS = 10 * 366 * 86_400
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a whole number of the command line."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number from {least} to {most}")
+        return number
+
+    return read
 
 
 def _parser(directory: Path) -> argparse.ArgumentParser:
@@ -40,10 +58,11 @@ def _parser(directory: Path) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="serve it")
     up.add_argument("--rekor", choices=["v1", "v2", "both"], help="logs to sign with (v1)")
-    up.add_argument("--port-base", type=int, help="port of the first service (any that is free)")
-    up.add_argument("--checkpoint-interval-ms", type=int, default=50, metavar="MS")
-    up.add_argument("--certificate-lifetime", type=int, default=600, metavar="SECONDS")
-    up.add_argument("--token-lifetime", type=int, default=3600, metavar="SECONDS")
+    port, span = _number(1, MAX_PORT - len(SERVICES) + 1), _number(1, MAX_SECONDS)
+    up.add_argument("--port-base", type=port, help="port of the first service (any that is free)")
+    up.add_argument("--checkpoint-interval-ms", type=_number(1, 60_000), default=50, metavar="MS")
+    up.add_argument("--certificate-lifetime", type=span, default=600, metavar="SECONDS")
+    up.add_argument("--token-lifetime", type=span, default=3600, metavar="SECONDS")
     up.add_argument("--auto-login", metavar="EMAIL", help="log everybody in as this person")
     up.add_argument("--accept-issuers", type=Path, metavar="FILE", help="further issuers (JSON)")
     up.add_argument("--faults", action="store_true", help="let tests inject faults (/_faults)")
@@ -58,7 +77,10 @@ def _parser(directory: Path) -> argparse.ArgumentParser:
     token.add_argument("--subject")
     token.add_argument("--unverified", action="store_true", help="the issuer vouches for nothing")
     token.add_argument("--audience", default="sigstore")
-    token.add_argument("--lifetime", type=int, default=3600, metavar="SECONDS")
+    # One that has ended is wanted by tests.
+    token.add_argument(
+        "--lifetime", type=_number(-MAX_SECONDS, MAX_SECONDS), default=3600, metavar="SECONDS"
+    )
     token.add_argument(
         "--claim", action="append", default=[], metavar="NAME=JSON", help="may be repeated"
     )
@@ -81,6 +103,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return commands[options.command](options)
     except (SandboxError, StoreError) as exc:
         sys.stderr.write(f"keyless sandbox: {exc}\n")
+        return FAILED
+    except BrokenPipeError:
+        raise  # whoever read our output has gone
+    except OSError as exc:
+        named = "" if exc.filename is None else f"{exc.filename}: "
+        sys.stderr.write(f"keyless sandbox: {named}{exc.strerror or exc}\n")
         return FAILED
 
 

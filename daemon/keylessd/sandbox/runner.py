@@ -114,18 +114,24 @@ def _rekor(options: UpOptions) -> str:
 def _open(
     options: UpOptions, instance: Instance, lock: DirectoryLock, clocks: Mapping[str, SkewedClock]
 ) -> LocalSigstore:
-    return LocalSigstore.create(
-        options.directory,
-        clocks=clocks,
-        urls=instance.urls,
-        rekor=instance.rekor,
-        issuers=_issuers(options),
-        interval_seconds=options.checkpoint_interval_seconds,
-        certificate_lifetime=timedelta(seconds=options.certificate_seconds),
-        token_lifetime=timedelta(seconds=options.token_seconds),
-        auto_login=options.auto_login,
-        lock=lock,
-    )
+    issuers = _issuers(options)
+    try:
+        return LocalSigstore.create(
+            options.directory,
+            clocks=clocks,
+            urls=instance.urls,
+            rekor=instance.rekor,
+            issuers=issuers,
+            interval_seconds=options.checkpoint_interval_seconds,
+            certificate_lifetime=timedelta(seconds=options.certificate_seconds),
+            token_lifetime=timedelta(seconds=options.token_seconds),
+            auto_login=options.auto_login,
+            lock=lock,
+        )
+    except (ValueError, KeyError, TypeError) as exc:
+        # Keys, certificates and documents of the last time, whatever reads them.
+        state = options.directory / STATE
+        raise SandboxError(f"{state} is damaged ({exc}); remove it to begin anew") from exc
 
 
 def _issuers(options: UpOptions) -> list[IssuerRule]:

@@ -80,13 +80,15 @@ class OwnSocket:
 
     Args:
         path: Where to make it. The directory is made if only its last part is missing.
+        claim: Called under the lock and before the socket is there: whatever else the daemon
+            needs, so that nobody connects to one that then cannot start.
 
     Raises:
         SocketInUseError: another daemon holds the lock, or answers at the path.
         ListenError: directory or path is not as it must be.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, claim: Callable[[], None] = lambda: None) -> None:
         self.path = path
         self._directory = _open_directory(path.parent)
         self._lock: int | None = None
@@ -94,6 +96,7 @@ class OwnSocket:
         self._listener: socket.socket | None = None
         try:
             self._lock = _take_lock(self._directory, path)
+            claim()
             _remove_stale(self._directory, path)
             self._listener = self._bind()
         except BaseException:
@@ -144,7 +147,10 @@ class OwnSocket:
             listener.setblocking(False)
         except OSError as exc:
             listener.close()
-            raise ListenError(f"{self.path}: {exc.strerror}") from exc
+            reason = exc.strerror or str(exc)
+            if not os.path.exists(_address(self._directory, "")):
+                reason = "/proc is needed to make it, and is not mounted"
+            raise ListenError(f"{self.path}: {reason}") from exc
         return listener
 
 

@@ -65,7 +65,7 @@ class Ca:
     """An authority: its certificate and its key."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: PrivateKey
 
 
 def mint_ca(
@@ -77,19 +77,20 @@ def mint_ca(
     end: datetime = START + YEAR,
     usages: Sequence[x509.ObjectIdentifier] | None = None,
     is_ca: bool = True,
-    cert_sign: bool = True,
+    cert_sign: bool | None = True,
     path_length: int | None = None,
     critical: bool = True,
 ) -> Ca:
-    """Make an authority, self-signed or below *parent*."""
+    """Make an authority, self-signed or below *parent*; *cert_sign* None: without key usage."""
     key = key or ec_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     signer = parent.key if parent else key
     extensions: list[Extension] = [
         (x509.BasicConstraints(ca=is_ca, path_length=path_length), critical),
-        (key_usage("key_cert_sign") if cert_sign else key_usage("digital_signature"), True),
         (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
     ]
+    if cert_sign is not None:
+        extensions.append((key_usage("key_cert_sign" if cert_sign else "digital_signature"), True))
     if parent:
         extensions.append(_authority_key_identifier(parent))
     if usages is not None:
@@ -97,7 +98,7 @@ def mint_ca(
     builder = certificate_builder(
         (subject, parent.certificate.subject if parent else subject), key, start, end, extensions
     )
-    return Ca(builder.sign(signer, hashes.SHA256()), key)
+    return Ca(signed(builder, signer), key)
 
 
 # --- leaves --------------------------------------------------------------------------------
@@ -221,7 +222,7 @@ def mint_leaf(
     issuer = ca.certificate.subject
     builder = certificate_builder((x509.Name([]), issuer), key, leaf.start, leaf.end, extensions)
     if scts is None:
-        tbs = builder.sign(ca.key, hashes.SHA256()).tbs_certificate_bytes
+        tbs = signed(builder, ca.key).tbs_certificate_bytes
         scts = [
             log.promise(
                 tbs,
@@ -233,7 +234,7 @@ def mint_leaf(
         ]
     if scts:
         builder = builder.add_extension(sct_list_extension(scts), critical=False)
-    return builder.sign(ca.key, hashes.SHA256())
+    return signed(builder, ca.key)
 
 
 def authority(
@@ -252,6 +253,12 @@ def authority(
 
 def _authority_key_identifier(ca: Ca) -> Extension:
     return x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key()), False
+
+
+def signed(builder: x509.CertificateBuilder, key: PrivateKey) -> x509.Certificate:
+    """Return the certificate, signed by any kind of key."""
+    is_ed25519 = isinstance(key, ed25519.Ed25519PrivateKey)
+    return builder.sign(key, None if is_ed25519 else hashes.SHA256())
 
 
 def certificate_builder(

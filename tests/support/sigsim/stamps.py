@@ -26,6 +26,7 @@ from sigsim.pki import (
     der,
     ec_key,
     mint_ca,
+    signed,
 )
 
 SHA256 = asn1.AlgorithmIdentifier(algorithm=asn1.OID_SHA256, parameters=None)
@@ -79,7 +80,7 @@ def mint_tsa(
     builder = certificate_builder(
         (name, parents[0].certificate.subject), key, start, end, extensions
     )
-    certificate = builder.sign(parents[0].key, hashes.SHA256())
+    certificate = signed(builder, parents[0].key)
     return Tsa(key, (certificate, *(parent.certificate for parent in parents)))
 
 
