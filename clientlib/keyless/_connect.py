@@ -27,8 +27,8 @@ MAX_PATH = 107
 # How long a full backlog is waited for. A daemon that accepts nothing for so long is stuck.
 CONNECT_SECONDS = 5.0
 
-# How long the daemon may be silent on a request: more than the 120 s it gives itself.
-SILENCE_SECONDS = 150
+# How long the daemon may read nothing of what is sent to it.
+DEAF_SECONDS = 150
 
 _ROOT = 0
 
@@ -94,10 +94,14 @@ def _connect(connection: "_socket.socket", path: str, deadline: float) -> None:
     finally:
         if directory >= 0:
             os.close(directory)
-    _set_timeout(connection, _socket.SO_RCVTIMEO, SILENCE_SECONDS)
 
 
-def _set_timeout(connection: "_socket.socket", option: int, seconds: float) -> None:
+def be_patient(connection: "Socket", seconds: float) -> None:
+    """Let receive() wait for so long from now on; at first it waits for ever."""
+    _set_timeout(connection, _socket.SO_RCVTIMEO, seconds)
+
+
+def _set_timeout(connection: "_socket.socket | Socket", option: int, seconds: float) -> None:
     # struct timeval, two C longs. The kernel keeps the time, so a wait needs no poll.
     whole = int(seconds)
     size = 8 if sys.maxsize > 1 << 32 else 4
@@ -187,7 +191,7 @@ def _wait(connection: "Socket") -> "list[bytes]":
 
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN | select.POLLOUT)
-    events = poll.poll(SILENCE_SECONDS * 1000)
+    events = poll.poll(DEAF_SECONDS * 1000)
     if not events:
         raise TimeoutError(errno.ETIMEDOUT, "the daemon does not read")
     if not events[0][1] & (select.POLLIN | select.POLLHUP | select.POLLERR):
@@ -201,12 +205,15 @@ def _wait(connection: "Socket") -> "list[bytes]":
 READ_SIZE = 64 * 1024
 
 
-def receive(connection: "Socket", *, wait: bool = True) -> "bytes | None":
+def receive(
+    connection: "Socket", *, wait: bool = True, patience: "float | None" = None
+) -> "bytes | None":
     """Return the next bytes of the daemon; ``b""`` at its end or if it broke off.
 
     Args:
         connection: From connect().
         wait: Whether to wait for them, else None if there are none.
+        patience: What be_patient() was told, for the error.
 
     Raises:
         KeylessError: ``daemon_failed`` when it is silent for longer than it may be.
@@ -218,7 +225,7 @@ def receive(connection: "Socket", *, wait: bool = True) -> "bytes | None":
             return None
         raise KeylessError(
             "daemon_failed",
-            f"the daemon has said nothing for {SILENCE_SECONDS} seconds",
+            f"the daemon has said nothing for {patience} seconds",
             retryable=True,
         ) from None
     except ConnectionError:

@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 # for us, little enough that other clients of the daemon get their turn.
 WINDOW = 32
 
+# What a daemon gives itself for a request and for a login, if it does not say, in seconds.
+REQUEST_SECONDS = 120
+LOGIN_SECONDS = 300
+# How much longer it is waited for.
+MARGIN_SECONDS = 30
+MAX_PATIENCE = 86_400
+
 
 class Exchange:
     """Calls that share one connection.
@@ -44,6 +51,7 @@ class Exchange:
         "_connection",
         "_finished",
         "_flying",
+        "_logs_in",
         "_next",
         "_outbox",
         "_waiting",
@@ -63,6 +71,7 @@ class Exchange:
         self._finished: list[Call] = []
         self._next = 1
         self._window = window
+        self._logs_in = False
         self.broken: KeylessError | None = None
         # Whether it ended before the daemon's first word: then nothing was begun.
         self.unheard = False
@@ -71,6 +80,15 @@ class Exchange:
     def daemon(self) -> "Welcome | None":
         """What the daemon said of itself, once it has."""
         return self._connection.welcome
+
+    @property
+    def patience(self) -> float:
+        """How long the daemon may be silent, in seconds: a little more than it gives itself."""
+        limits = self.daemon.limits if self.daemon is not None else {}
+        seconds = limits.get("request_seconds", REQUEST_SECONDS)
+        if self._logs_in:
+            seconds = max(seconds, limits.get("login_seconds", LOGIN_SECONDS))
+        return min(seconds + MARGIN_SECONDS, MAX_PATIENCE)
 
     @property
     def has_served(self) -> bool:
@@ -95,6 +113,7 @@ class Exchange:
         """
         if self.broken is not None:
             raise self.broken
+        self._logs_in = self._logs_in or call.op == "login"
         self._waiting.append(call)
 
     def outgoing(self) -> bytes:

@@ -1,7 +1,7 @@
 """Moves bytes between calls and the daemon's socket, and connects again when that is needed."""
 
 from keyless import _calls
-from keyless._connect import receive, transmit
+from keyless._connect import be_patient, receive, transmit
 from keyless._exchange import Exchange
 from keyless._hash import digest_of
 from keyless.errors import KeylessError
@@ -23,7 +23,15 @@ class Line:
         window: How many requests may be unanswered at once.
     """
 
-    __slots__ = ("_dial", "_exchange", "_has_begun_again", "_sending", "_socket", "_window")
+    __slots__ = (
+        "_dial",
+        "_exchange",
+        "_has_begun_again",
+        "_patience",
+        "_sending",
+        "_socket",
+        "_window",
+    )
 
     def __init__(self, dial: "Callable[[], Socket]", *, window: int) -> None:
         self._dial = dial
@@ -31,6 +39,7 @@ class Line:
         self._socket: Socket | None = None
         self._exchange: Exchange | None = None
         self._sending = False  # whether a frame is half sent
+        self._patience = 0.0  # how long the connection waits for a word; 0: for ever
         self._has_begun_again = False
 
     def connect(self) -> None:
@@ -39,6 +48,7 @@ class Line:
             self._socket = self._dial()
             self._exchange = Exchange(window=self._window)
             self._sending = False
+            self._patience = 0.0
 
     def close(self) -> None:
         """Hang up."""
@@ -175,8 +185,12 @@ class Line:
         exchange = self._exchange
         if exchange is None or self._socket is None or exchange.broken is not None:
             return
+        if wait and self._patience != exchange.patience:
+            # A person who logs in takes longer than a service; and the daemon knows better.
+            self._patience = exchange.patience
+            be_patient(self._socket, self._patience)
         try:
-            heard = receive(self._socket, wait=wait)
+            heard = receive(self._socket, wait=wait, patience=self._patience)
         except KeylessError as error:
             exchange.end_all(error)
             return

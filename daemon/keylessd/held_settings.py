@@ -28,6 +28,7 @@ _IDENTITY_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # Google's own rule for the names of service accounts is narrower; this keeps a path a path.
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_+-]{0,253}")
 _CREDENTIAL: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
+_RESOURCE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x22\x24-\x7e]{1,2000}")
 _HOST_AND_PORT: Final = re.compile(
     r"(?:[0-9a-z](?:[0-9a-z.-]{0,251}[0-9a-z])?|\[[0-9a-f:]{2,39}\])(?::[0-9]{1,5})?"
 )
@@ -84,12 +85,26 @@ class GoogleImpersonation:
 
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
-    """``kind = "client-credentials"``: RFC 6749, 4.4, at an OpenID provider."""
+    """``kind = "client-credentials"``: RFC 6749, 4.4, at an OpenID provider.
+
+    Attributes:
+        issuer: The OpenID provider.
+        client_id: Our name there.
+        secret: Of the client.
+        scopes: What is asked for.
+        resource: What the token is to be for, as the provider calls it (RFC 8707); None: the
+            provider is not told.
+        token: Which of the tokens that come is the identity: ``"id_token"``, or
+            ``"access_token"`` where the provider gives clients no other, and makes it a JWT
+            (RFC 9068).
+    """
 
     issuer: str
     client_id: str
     secret: SecretPlace
     scopes: tuple[str, ...]
+    resource: str | None
+    token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +207,8 @@ def _client_credentials(table: Table) -> ClientCredentials:
         client_id=_needed(table, "client_id"),
         secret=secret,
         scopes=_scopes(table),
+        resource=_resource(table),
+        token=table.choice("token", ("id_token", "access_token"), "id_token"),
     )
 
 
@@ -292,6 +309,14 @@ def _scopes(table: Table) -> tuple[str, ...]:
     if any(" " in scope or not scope.isascii() for scope in scopes):
         raise table.error("scopes", "a scope has no blanks and no letters beyond ASCII")
     return scopes
+
+
+def _resource(table: Table) -> str | None:
+    value = table.text("resource")
+    if value is not None and _RESOURCE.fullmatch(value) is None:
+        # RFC 8707, 2.
+        raise table.error("resource", f"{value!r} is not an absolute URI without a fragment")
+    return value
 
 
 def _token_type(table: Table, key: str) -> str:

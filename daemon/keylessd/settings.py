@@ -6,6 +6,7 @@ Whether the files and addresses that it names exist is for those who use them.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -44,6 +45,8 @@ BUILTIN_INSTANCES: Final = ("public", "staging", "sandbox")
 BUILTIN_WITH_TARGETS: Final = ("public", "staging")
 MAX_FILE: Final = 1 << 20  # bytes; a hand-written file is a thousandth of this
 
+# A login waits for a person; the flows have a little less.
+LOGIN_SECONDS: Final = 300.0
 MAX_SESSION: Final = 30 * 24 * 3600.0  # seconds
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _INSTANCE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -81,6 +84,17 @@ class Timeouts:
     # From SIGTERM until what still runs is cut: the slowest log, and a little. TimeoutStopSec of
     # the units is longer.
     drain: float = 30.0
+
+    def of(self, op: str) -> float:
+        """Return how long a request for *op* may take."""
+        return LOGIN_SECONDS if op == "login" else self.request
+
+    def told(self) -> dict[str, int]:
+        """Return what clients are told, so that they wait as long."""
+        return {
+            "request_seconds": math.ceil(self.request),
+            "login_seconds": math.ceil(LOGIN_SECONDS),
+        }
 
 
 @dataclass(frozen=True, slots=True)

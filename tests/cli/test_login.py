@@ -12,6 +12,7 @@ import pytest
 
 from fakedaemon import FakeDaemon, answer
 from keyless.cli import _browser, _repository
+from keyless.cli._login import CI_VARIABLES
 from keyless.wire import Event, Failure, Reply, Request, WireError
 
 IDENTITY = {
@@ -34,8 +35,8 @@ CODE = "BCDF-GHJK"
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     """No display, no CI, no browser, no hook."""
-    names = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME", "CI", "GIT_DIR")
-    for name in names:
+    names = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME", "GIT_DIR")
+    for name in (*names, *CI_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     return folder
 
@@ -87,6 +88,23 @@ def test_in_a_ci_job_no_browser_login_begins(keyless, daemon, monkeypatch, displ
     assert (done.code, done.out) == (4, "")
     assert "SIGSTORE_ID_TOKEN" in done.err
     assert daemon.requests == []
+
+
+@pytest.mark.parametrize("name", ["TF_BUILD", "JENKINS_URL", "GITHUB_ACTIONS"])
+def test_also_where_the_job_says_so_in_another_word(keyless, daemon, monkeypatch, name) -> None:
+    monkeypatch.setenv(name, "True")
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert "CI job" in keyless("login").err
+    assert daemon.requests == []
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "False", "no"])
+def test_whoever_says_that_this_is_no_job_is_believed(
+    keyless, daemon, plain, monkeypatch, value
+) -> None:
+    fake_browser(plain, monkeypatch)
+    monkeypatch.setenv("CI", value)
+    assert keyless("login").code == 0
 
 
 def fake_browser(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int = 0) -> Path:

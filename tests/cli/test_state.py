@@ -50,6 +50,7 @@ INSTANCES = [
 ATTEMPT = {
     "time": "2026-01-31T23:59:59.123456+00:00",
     "event": "attempt",
+    "source": "held:farm\x1b",
     "id": "s-1",
     "op": "sign",
     "instance": "sandbox",
@@ -161,7 +162,7 @@ def test_the_status_of_nobody(keyless: Run, serve: Run) -> None:
 def test_the_ledger(keyless: Run, daemon: FakeDaemon) -> None:
     done = keyless("ledger")
     assert done.code == 0
-    assert done.out == f"{SIGNED}: ok as me\\x1b[2J, #7, #8\n"
+    assert done.out == f"{SIGNED}: ok as me\\x1b[2J (held:farm\\x1b), #7, #8\n"
     assert keyless("ledger", "-n", "7", "--json").objects == RECORDS
     assert [request.body for request in daemon.requests] == [{"limit": 40}, {"limit": 7}]
 

@@ -19,8 +19,18 @@ from fakedaemon import (
     verified,
     with_events,
 )
-from keyless import Client, Digest, KeylessError, SignResult, VerificationError, Where, _connect
-from keyless.wire import Failure, Reply, WireError
+from keyless import (
+    Client,
+    Digest,
+    KeylessError,
+    SignResult,
+    VerificationError,
+    Where,
+    _calls,
+    _connect,
+    _exchange,
+)
+from keyless.wire import SERVER, Connection, Failure, Reply, Welcome, WireError
 
 DIGEST = Digest("sha256", bytes(32))
 
@@ -568,14 +578,44 @@ def test_a_backlog_that_stays_full_is_given_up(path, monkeypatch):
 
 
 def test_a_silent_daemon_is_given_up(path, monkeypatch):
-    monkeypatch.setattr(_connect, "SILENCE_SECONDS", 0.01)
+    for name in ("REQUEST_SECONDS", "LOGIN_SECONDS"):
+        monkeypatch.setattr(_exchange, name, 0.01 if name[0] == "R" else 0.02)
+    monkeypatch.setattr(_exchange, "MARGIN_SECONDS", 0)
+    with fake_daemon(path, lambda _: None), client_of(path) as client:
+        with pytest.raises(KeylessError, match=r"said nothing for 0.01 seconds") as caught:
+            client.sign(DIGEST)
+        assert caught.value.code == "daemon_failed"
+    # A person takes longer than a service.
     with (
-        fake_daemon(path, lambda _: None),
-        client_of(path) as client,
-        pytest.raises(KeylessError, match="said nothing") as caught,
+        fake_daemon(f"{path}2", lambda _: None),
+        client_of(f"{path}2") as client,
+        pytest.raises(KeylessError, match=r"said nothing for 0.02 seconds"),
     ):
-        client.sign(DIGEST)
-    assert caught.value.code == "daemon_failed"
+        client.login(on_event=lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("limits", "logs_in", "seconds"),
+    [
+        (None, False, 150),
+        (None, True, 330),
+        ({}, False, 150),
+        ({"request_seconds": 600, "login_seconds": 300}, False, 630),
+        ({"request_seconds": 600, "login_seconds": 300}, True, 630),
+        ({"request_seconds": 5, "login_seconds": 1000}, True, 1030),
+        ({"request_seconds": 5, "login_seconds": 1000}, False, 35),
+        ({"request_seconds": 1 << 62}, False, 86_400),
+    ],
+)
+def test_a_daemon_is_waited_for_as_long_as_it_says(limits, logs_in, seconds):
+    exchange = _exchange.Exchange()
+    daemon = Connection(SERVER)
+    daemon.receive_data(exchange.outgoing())
+    daemon.next_event()
+    if limits is not None:
+        exchange.receive(daemon.send(Welcome(agent="d", limits=limits)))
+    exchange.submit(_calls.Call("login" if logs_in else "status", {}, read=lambda _: None))
+    assert exchange.patience == seconds
 
 
 def test_nothing_is_shown_of_a_token(path):

@@ -49,6 +49,15 @@ issuer = "https://dex.corp.example/"
 client_id = "robot"
 client_secret_credential = "dex"
 
+[identity.client]
+kind = "client-credentials"
+issuer = "https://op.corp.example"
+client_id = "c"
+client_secret_file = "s"
+scopes = []
+resource = "urn:sigstore"
+token = "access_token"
+
 [identity.traded]
 kind = "token-exchange"
 issuer = "https://dex.corp.example"
@@ -67,7 +76,7 @@ def test_every_value_is_taken(tmp_path: Path) -> None:
     assert settings.ambient.github_hosts == {"ghes.corp.example", "127.0.0.1"}
     assert settings.ambient.buildkite_hosts == {"agent.buildkite.corp.example"}
     held = settings.identities
-    assert [*held] == ["pod", "machine", "release", "robot", "traded"]
+    assert [*held] == ["pod", "machine", "release", "robot", "client", "traded"]
     pod = held["pod"]
     assert pod.source == TokenFile(tmp_path / "token")
     assert pod.instances == {"corp", "public"}
@@ -91,6 +100,16 @@ def test_every_value_is_taken(tmp_path: Path) -> None:
         client_id="robot",
         secret=SecretPlace(None, "dex"),
         scopes=("openid", "email"),
+        resource=None,
+        token="id_token",
+    )
+    assert held["client"].source == ClientCredentials(
+        issuer="https://op.corp.example",
+        client_id="c",
+        secret=SecretPlace(tmp_path / "s", None),
+        scopes=(),
+        resource="urn:sigstore",
+        token="access_token",
     )
     assert held["traded"].source == TokenExchange(
         issuer="https://dex.corp.example",
@@ -221,6 +240,27 @@ def test_nothing_is_held_by_default() -> None:
             4,
             "identity.a.issuer",
             "must be https",
+        ),
+        *(
+            (
+                (
+                    '[identity.a]\nkind="client-credentials"\nissuer="https://i"\nclient_id="c"\n'
+                    f'client_secret_file="f"\nresource="{resource}"'
+                ),
+                6,
+                "identity.a.resource",
+                "not an absolute URI",
+            )
+            for resource in ("sigstore", "https://x#y", "urn:", "urn:a b", "urn:\u00e9", ":x")
+        ),
+        (
+            (
+                '[identity.a]\nkind="client-credentials"\nissuer="https://i"\nclient_id="c"\n'
+                'client_secret_file="f"\ntoken="acces_token"'
+            ),
+            6,
+            "identity.a.token",
+            '"access_token"',
         ),
         (
             '[identity.a]\nkind="token-exchange"\nissuer="https://i"',

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from keylessd.flow.backoff import backoff, jittered
 from keylessd.flow.bucket import TokenBucket
 from keylessd.flow.threads import Threads, run_inline
+from keylessd.flow.under_way import UnderWay
 
 
 class Highest(random.Random):
@@ -114,3 +115,28 @@ async def test_inline_work_runs_in_the_callers_thread(autojump_clock):
     assert await run_inline(threading.current_thread) is threading.main_thread()
     with pytest.raises(ZeroDivisionError):
         await Threads(run_inline).run("tuf", divmod, 1, 0)
+
+
+async def test_all_that_is_under_way_is_waited_for(autojump_clock):
+    async with trio.open_nursery() as nursery:
+        tasks = UnderWay(nursery)
+        await tasks.wait()  # nothing is
+
+        async def work(seconds: float) -> None:
+            await trio.sleep(seconds)
+            if seconds > 1:
+                tasks.start_soon(work, seconds - 1)
+
+        began = trio.current_time()
+        tasks.start_soon(work, 3.0)
+        await tasks.wait()
+        assert trio.current_time() - began == pytest.approx(6.0)
+
+
+async def test_what_was_cancelled_is_waited_for_no_more(autojump_clock):
+    async with trio.open_nursery() as nursery:
+        tasks = UnderWay(nursery)
+        tasks.start_soon(trio.sleep_forever)
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True), trio.fail_after(5):
+            await tasks.wait()

@@ -118,18 +118,32 @@ def test_only_the_declared_error_escapes(text: str) -> None:
 
 async def asked(grant: AmbientGrant) -> list[httpx.Request]:
     """Return what is sent for *grant* with all of CONFIGURED allowed."""
+    return (await refused(grant, httpx.Response(404)))[0]
+
+
+async def refused(
+    grant: AmbientGrant, refusal: httpx.Response
+) -> tuple[list[httpx.Request], IdentityError]:
+    """Return what is sent for *grant*, and the error when it is answered with *refusal*."""
     seen: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return httpx.Response(404)
+        return refusal
 
     async with new_client(transport=httpx.MockTransport(answer)) as client:
         http = HttpClient(client, rng=random.Random(0), user_agent="test/1")
         source = AmbientSource(http, FakeClock(), AmbientSettings(CONFIGURED, CONFIGURED))
-        with pytest.raises(IdentityError):
+        with pytest.raises(IdentityError) as caught:
             await source.token(IdentityRequest(1000, None, None, ambient=grant))
-    return seen
+    return seen, caught.value
+
+
+@pytest.mark.parametrize(("asked", "waited"), [("200", 200.0), ("9999", 300.0)])
+async def test_whoever_wants_to_be_left_alone_says_for_how_long(asked, waited) -> None:
+    grant = AmbientGrant("github", Secret("t"), "https://x.actions.githubusercontent.com/t")
+    _, error = await refused(grant, httpx.Response(429, headers={"retry-after": asked}))
+    assert (error.retryable, error.retry_after_seconds) == (True, waited)
 
 
 @pytest.mark.parametrize(

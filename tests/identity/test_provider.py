@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import httpx
 import pytest
 
 from issuer_rig import ISSUER, half_hash, jwk, open_issuer, private_key
-from keylessd.errors import DaemonError, IdentityError, InvalidInputError, ServiceUnavailableError
+from keylessd.errors import (
+    DaemonError,
+    IdentityError,
+    InvalidInputError,
+    RateLimitedError,
+    ServiceError,
+    ServiceUnavailableError,
+)
 from keylessd.identity.provider import Expected, IdTokenInvalidError
 from keylessd.secret import Secret
 
@@ -196,3 +204,33 @@ async def test_pkce_and_the_issuers_name_are_read(autojump_clock):
         provider = await rig.providers.discover(ISSUER)
         assert not provider.has_s256
         assert provider.names_itself
+
+
+@pytest.mark.parametrize(("asked", "waited"), [("200", 200.0), ("9999", 300.0)])
+async def test_an_issuer_that_wants_to_be_left_alone_says_for_how_long(
+    autojump_clock, asked, waited
+):
+    async with open_issuer() as rig:
+        rig.issuer.unwell = httpx.Response(429, headers={"retry-after": asked})
+        with pytest.raises(RateLimitedError) as caught:
+            await rig.providers.discover(ISSUER)
+        assert caught.value.retry_after_seconds == waited
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (httpx.Response(503), r"^the issuer at https://\S+ answered 503$"),
+        (
+            httpx.Response(200, text="<html>"),
+            r"^the issuer at https://\S+ answered 200 with a body",
+        ),
+        (httpx.Response(200, json=[]), r"^the issuer at https://\S+ answered 200 with JSON"),
+        (None, r"^the issuer at https://\S+ cannot be reached"),
+    ],
+)
+async def test_an_error_says_who_failed_and_where(autojump_clock, answer, words):
+    async with open_issuer() as rig:
+        rig.issuer.unwell, rig.issuer.broken = answer, answer is None
+        with pytest.raises(ServiceError, match=words):
+            await rig.providers.discover(ISSUER)

@@ -28,6 +28,8 @@ GRANT = AmbientGrant("github", Secret("s"), url="https://x")
 
 
 class Source:
+    name = "farm"
+
     def __init__(self, token: str, error: Exception | None = None) -> None:
         self.token_text = token
         self.error = error
@@ -85,8 +87,10 @@ async def test_the_first_that_applies_is_the_one(autojump_clock, there):
             ambient=GRANT if "ambient" in there else None,
             identity=EMAIL if "named" in there else None,
         )
-        found = (await selection.token(request)).claims["jti"]
-        assert found == {"session": "0"}.get(there[0], there[0])
+        chosen = await selection.choose(request)
+        assert chosen.token.claims["jti"] == {"session": "0"}.get(there[0], there[0])
+        names = {"ambient": "ambient:github", "named": "held:farm", "granted": "held:farm"}
+        assert chosen.source == names.get(there[0], there[0])
 
 
 @pytest.mark.parametrize("place", ["supplied", "ambient", "named", "session"])
@@ -144,7 +148,8 @@ async def test_a_name_that_fits_several(autojump_clock):
         with pytest.raises(LoginRequiredError):
             await selection.token(asking(identity=EMAIL, issuer="https://third.example"))
         rig.sessions.find(1000, issuer=other)[0].end("it was ended")
-        assert (await selection.token(asking(identity=EMAIL))).email == EMAIL
+        chosen = await selection.choose(asking(identity=EMAIL))
+        assert (chosen.token.email, chosen.source) == (EMAIL, "session")
 
 
 async def test_what_a_login_is_told_to_be(autojump_clock):

@@ -172,14 +172,16 @@ async def test_failures_are_shared_and_come_ever_more_rarely(autojump_clock):
         assert "503" in (status.reason or "")
 
 
-async def test_an_issuer_may_ask_for_patience(autojump_clock):
+@pytest.mark.parametrize(("asked", "waited"), [("45", 45), ("200", 200), ("9999", 300)])
+async def test_an_issuer_may_ask_for_patience(autojump_clock, asked, waited):
     async with open_sessions() as rig:
         session = await rig.begin()
         rig.it.clock.advance(3600)
-        rig.it.issuer.answers.append(rig.refuse(429, "", **{"retry-after": "45"}))
-        with pytest.raises(IdentityError):
+        rig.it.issuer.answers.append(rig.refuse(429, "", **{"retry-after": asked}))
+        with pytest.raises(IdentityError) as caught:
             await rig.token(session)
-        rig.it.clock.advance(40)
+        assert caught.value.retry_after_seconds == waited
+        rig.it.clock.advance(waited - 5)
         with pytest.raises(IdentityError):
             await rig.token(session)
         assert rig.asked == 1
@@ -597,3 +599,132 @@ async def test_the_nursery_has_ended(autojump_clock):
             await trio.sleep(1)
             rig.it.nursery.cancel_scope.cancel()
         assert "stopping" in failed[0]
+
+
+# --- the end of the daemon -----------------------------------------------------------------
+
+
+async def test_a_renewal_under_way_is_kept_before_the_daemon_ends(autojump_clock):
+    async with open_sessions() as rig:
+        await rig.begin()
+        rig.it.clock.advance(3000)  # due, and long before its end
+        rig.it.issuer.answers.append(rig.answer(delay=12.0))
+        rig.keeper.slow = 2.0
+        rig.sessions.tick()
+        before = trio.current_time()
+        await rig.sessions.settle()
+        assert trio.current_time() - before == pytest.approx(14.0)
+        assert rig.keeper.kept[KEY].refresh_token.reveal() == "r-1"
+
+
+async def test_nothing_is_begun_that_would_have_to_be_waited_for(autojump_clock):
+    async with open_sessions() as rig:
+        await rig.begin()
+        await rig.sessions.settle()
+        rig.it.clock.advance(3000)
+        rig.sessions.tick()
+        await trio.testing.wait_all_tasks_blocked()
+        assert rig.asked == 0
+
+
+async def test_a_session_that_ends_is_forgotten_before_the_daemon_ends(autojump_clock):
+    async with open_sessions() as rig:
+        await rig.begin()
+        rig.keeper.slow = 2.0
+        rig.it.issuer.answers.append(httpx.Response(200))  # to its revocation
+        rig.it.clock.advance(5 * 3600)  # nobody used it
+        rig.sessions.tick()
+        await rig.sessions.settle()
+        assert rig.keeper.kept == {}
+
+
+async def test_what_ends_with_the_daemon_is_not_waited_for(autojump_clock):
+    async with open_sessions() as rig:
+        rig.keeper.outlives = False
+        await rig.begin()
+        rig.it.clock.advance(3000)
+        rig.it.issuer.answers.append(rig.answer(delay=12.0))
+        rig.sessions.tick()
+        before = trio.current_time()
+        await rig.sessions.settle()
+        assert trio.current_time() == before
+
+
+async def test_a_settling_that_is_given_up_leaves_nothing_behind(autojump_clock):
+    async with open_sessions() as rig:
+        await rig.begin()
+        rig.it.clock.advance(3000)
+        rig.it.issuer.answers.append(rig.answer(delay=12.0))
+        rig.sessions.tick()
+        with trio.move_on_after(5) as patience:
+            await rig.sessions.settle()
+        assert patience.cancelled_caught
+        await rig.sessions.settle()
+        assert rig.keeper.kept[KEY].refresh_token.reveal() == "r-1"
+
+
+# --- a lock ----------------------------------------------------------------------------------
+
+
+async def test_nothing_is_kept_while_a_user_is_locked(autojump_clock):
+    async with open_sessions() as rig:
+        session = await rig.begin()
+        other = await rig.begin(owner_uid=1001, refresh="o-0")
+        await rig.sessions.withhold(1000)
+        assert list(rig.keeper.kept) == [other.key]
+        rig.it.clock.advance(3600)
+        assert await rig.token(session) == "1"  # rotates
+        await rig.begin(identity="eve@example.org", refresh="e-0")
+        await rig.sessions.make_default(KEY)
+        assert list(rig.keeper.kept) == [other.key]
+        await rig.sessions.restore(1000)
+        assert rig.keeper.kept[KEY].refresh_token.reveal() == "r-1"
+        assert {one.identity for one in rig.keeper.kept if one.owner_uid == 1000} == {
+            KEY.identity,
+            "eve@example.org",
+        }
+        assert [one.is_default for one in rig.keeper.kept.values() if one.key == KEY] == [True]
+
+
+async def test_what_was_kept_before_is_taken_out_by_a_lock(autojump_clock):
+    async with open_sessions() as rig:
+        await rig.begin()
+        rig.sessions._sessions.clear()  # another daemon, that nobody has asked yet
+        await rig.sessions.withhold(1000)
+        assert rig.keeper.kept == {}
+        assert len(rig.sessions.find(1000)) == 1
+
+
+async def test_a_store_that_opens_while_a_user_is_locked(autojump_clock):
+    async with open_sessions() as rig:
+        await rig.begin()
+        rig.sessions._sessions.clear()
+        rig.keeper.broken = True
+        await rig.sessions.withhold(1000)
+        rig.keeper.broken = False
+        assert len(rig.keeper.kept) == 1
+        await rig.sessions.load(1000)
+        assert rig.keeper.kept == {}
+        assert len(rig.sessions.find(1000)) == 1
+
+
+async def test_who_unlocks_while_the_store_is_slow_has_all_kept(autojump_clock):
+    async with open_sessions() as rig:
+        await rig.begin()
+        await rig.begin(identity="eve@example.org", refresh="e-0")
+        rig.keeper.slow = 5
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.sessions.withhold, 1000)
+            await trio.sleep(2)
+            nursery.start_soon(rig.sessions.restore, 1000)
+        assert len(rig.keeper.kept) == 2
+
+
+async def test_a_lock_asks_no_store_that_keeps_nothing(autojump_clock):
+    async with open_sessions() as rig:
+        rig.keeper.outlives = False
+        await rig.begin()
+        rig.log.clear()
+        await rig.sessions.withhold(1000)
+        await rig.sessions.restore(1000)
+        assert rig.log == []

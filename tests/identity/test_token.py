@@ -188,6 +188,7 @@ def test_unverified_email(verified):
     with pytest.raises(TokenError) as caught:
         check_token(token, now=NOW, needs_email=True)
     assert caught.value.code == "token_unverified_email"
+    assert "confirmed" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("verified", [True, "true", "True"])

@@ -72,7 +72,7 @@ async def test_every_grant_sends_what_it_must(autojump_clock):
         return httpx.Response(200, json={"id_token": "a.b.c", "access_token": "acc"})
 
     async with open_issuer() as rig:
-        rig.issuer.answers = [echo] * 5
+        rig.issuer.answers = [echo] * 6
         end = rig.endpoint
         await end.redeem_code(Secret("c"), verifier=Secret("v"), redirect_uri="http://localhost:1/")
         await end.redeem_device(Secret("d"), verifier=Secret("v"))
@@ -81,6 +81,7 @@ async def test_every_grant_sends_what_it_must(autojump_clock):
             rig.http, rig.clock, f"{ISSUER}/token", client_id="farm", client_secret=Secret("s&=")
         )
         await confidential.client_credentials()
+        await confidential.client_credentials(scope="", resource="urn:sigstore")
         found = await end.exchange(
             Secret("t"), subject_token_type=ID_TOKEN_TYPE, more={"connector_id": "ci"}
         )
@@ -105,6 +106,12 @@ async def test_every_grant_sends_what_it_must(autojump_clock):
                 "client_id": "farm",
                 "client_secret": "s&=",
                 "scope": "openid email",
+            },
+            {
+                "grant_type": "client_credentials",
+                "client_id": "farm",
+                "client_secret": "s&=",
+                "resource": "urn:sigstore",
             },
             {
                 "grant_type": EXCHANGE_GRANT,

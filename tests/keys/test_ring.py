@@ -298,3 +298,32 @@ async def test_sweep_takes_what_has_ended(autojump_clock, certificate):
         assert bench.ring.slots() == []
         assert slot.is_destroyed
         nursery.cancel_scope.cancel()
+
+
+async def test_the_keys_of_one_identity_are_forgotten(autojump_clock, certificate):
+    async with trio.open_nursery() as nursery:
+        bench = Bench(certificate, nursery)
+        mine = await bench.use()
+        others = [
+            replace(REQUEST, owner_uid=1001),
+            replace(REQUEST, issue=replace(REQUEST.issue, token=replace(TOKEN, subject="bob"))),
+            replace(
+                REQUEST, issue=replace(REQUEST.issue, token=replace(TOKEN, issuer="https://x"))
+            ),
+        ]
+        kept = [await bench.use(request) for request in others]
+        assert bench.ring.forget(1000, issuer=TOKEN.issuer, identity="ada") == 1
+        assert mine.is_destroyed
+        assert not any(slot.is_destroyed for slot in kept)
+        assert bench.ring.forget(1000, issuer=TOKEN.issuer, identity="ada") == 0
+        assert await bench.use() is not mine
+
+
+async def test_a_forgotten_key_in_use_is_used_to_its_end(autojump_clock, certificate):
+    async with trio.open_nursery() as nursery:
+        bench = Bench(certificate, nursery)
+        slot, _ = await bench.ring.acquire(REQUEST, reuse="window", margin=MARGIN)
+        bench.ring.forget(1000, issuer=TOKEN.issuer, identity="ada")
+        slot.sign_digest(DIGEST)
+        bench.ring.release(slot)
+        assert slot.is_destroyed

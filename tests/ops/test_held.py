@@ -22,6 +22,8 @@ JOB = "job@example.org"
 class Held:
     """One identity, for one user, that can fail."""
 
+    name = "machine"
+
     def __init__(self) -> None:
         self.rig: Rig | None = None
         self.asked: list[IdentityRequest] = []
@@ -94,6 +96,18 @@ async def test_who_brings_nothing_signs_as_what_the_daemon_holds(
         assert (held.asked[-1].instance, held.asked[-1].names_services) == ("sandbox", False)
         result = await rig.house.sign.sign(rig.request(identity="machine"), rig.progress)
         assert result.identity == EMAIL
+
+
+async def test_the_ledger_says_where_each_identity_came_from(
+    autojump_clock, tmp_path, held, ambient
+) -> None:
+    async with opened(tmp_path, held, ambient) as rig:
+        held.rig = ambient.rig = rig
+        token = rig.token()
+        for more in ({}, {"identity": "machine"}, {"ambient": GRANT}, {"token": token}):
+            await rig.house.sign.sign(rig.request(**more), rig.progress)
+        told = [one["source"] for one in rig.ledger() if one["event"] == "attempt"]
+        assert told == ["held:machine", "held:machine", "ambient:github", "supplied"]
 
 
 async def test_whom_it_is_not_given_to_is_nobody(autojump_clock, tmp_path, held, ambient) -> None:

@@ -59,6 +59,7 @@ async def test_a_browser_login_and_what_follows_from_it(autojump_clock, tmp_path
         result = await it.rig.sign(token=None)
         assert result.identity == ADA
         assert len(it.told) == 1
+        assert it.rig.ledger()[-2]["source"] == "session"
 
 
 async def test_nobody_is_logged_in(autojump_clock, tmp_path):
@@ -439,6 +440,20 @@ async def test_a_device_login_that_is_declined_or_forgotten(autojump_clock, tmp_
         assert trio.current_time() - before <= 300
 
 
+async def test_a_device_login_leaves_an_issuer_alone_for_as_long_as_it_asks(
+    autojump_clock, tmp_path
+):
+    async with open_login(tmp_path) as it:
+        it.rig.faults["oidc"].fail_next(1, Status(429, retry_after="90"), path="/token")
+
+        async def answer(facts) -> None:
+            it.rig.sigstore.flows.finish_device(facts["user_code"], ADA)
+
+        before = trio.current_time()
+        assert (await by_device(it, answer)).key.identity == ADA
+        assert 95 <= trio.current_time() - before <= 97
+
+
 async def test_a_device_login_slows_down_for_good(autojump_clock, tmp_path):
     async with open_login(tmp_path) as it:
         slow = Status(400, b'{"error":"slow_down"}')
@@ -625,6 +640,16 @@ async def test_logging_out_revokes(autojump_clock, tmp_path):
             await it.rig.sign(token=None)
         with pytest.raises(LoginRequiredError):
             await it.rig.house.login.logout(ME, instance=None, identity=None, everyone=False)
+
+
+async def test_the_keys_of_who_logs_out_are_forgotten(autojump_clock, tmp_path):
+    async with open_login(tmp_path) as it:
+        await it.login()
+        await it.rig.sign(token=None)
+        await it.rig.sign(token=it.rig.token(email="bob@example.org"))
+        assert len(it.rig.house.status.slots(ME)) == 2
+        await it.rig.house.login.logout(ME, instance=None, identity=ADA, everyone=False)
+        assert [slot.identity for slot in it.rig.house.status.slots(ME)] == ["bob@example.org"]
 
 
 async def test_logging_out_where_nothing_can_be_revoked(autojump_clock, tmp_path):

@@ -112,6 +112,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "key").write_bytes(b"PEM")
     (tmp_path / "predicate").write_bytes(b"{}")
     (tmp_path / "root").write_bytes(b"{}")
+    (tmp_path / "token").write_bytes(b"a.b.c")
     return tmp_path
 
 
@@ -146,6 +147,10 @@ LIGHT = {
         ASKING | {"keyless.cli._sign"},
     ),
     "sign-with-files": (["sign", "--trusted-root", "root", "f"], ASKING | {"keyless.cli._sign"}),
+    "sign-with-a-token": (
+        ["sign", "--identity-token", "token", "f"],
+        PLACED | {"keyless.cli._sign", "keyless.cli._cores"},
+    ),
     "sign-a-batch": (
         ["sign", "--batch", "--bundle", "b", "f", "key"],
         ASKING | {"keyless.cli._sign"},

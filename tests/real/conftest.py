@@ -86,6 +86,22 @@ def oidc_provider(
 
 
 @pytest.fixture(scope="session")
+def known_provider(
+    stack, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[object]:
+    """The same, where the stack's Fulcio knows it."""
+    _need(pytestconfig, versions.missing_npm("js-oidc"))
+    from tests.real.oidc import OidcProvider
+
+    one = OidcProvider(tmp_path_factory.mktemp("known-provider"), stack.provider_port)
+    try:
+        one.start()
+        yield one
+    finally:
+        one.close()
+
+
+@pytest.fixture(scope="session")
 def chromium_is_there(pytestconfig: pytest.Config) -> None:
     """A browser can be started."""
     _need(pytestconfig, versions.missing_debian("chromium", "chromium-driver"))

@@ -14,6 +14,9 @@ from tests.real.versions import HERE, node_modules
 EMAIL = "dev@keyless.test"
 UNVERIFIED = "dev@unverified.test"
 CALLBACK = "/auth/callback"
+ROBOT_SECRET = "secret-of-the-robot"
+SIGNING = "urn:keyless:signing"  # what a client asks a token for that is to be for Sigstore
+OPAQUE = "urn:keyless:opaque"
 
 
 class OidcProvider:
@@ -21,11 +24,13 @@ class OidcProvider:
 
     Attributes:
         url: The issuer.
+        robot: A client that has an identity of its own.
     """
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         port = port or free_ports(1)[0]
         self.url = f"http://127.0.0.1:{port}"
+        self.robot = f"{self.url}/robot"
         script = HERE / "js-oidc" / "issuer.mjs"
         self.program = Program(
             "oidc-provider",

@@ -36,6 +36,10 @@ SPIRE_DOMAIN = "spire.keyless.test"
 SPIRE_PATH = "/spire"  # of its issuer, below that of our own
 DATABASE_PASSWORD = "database-of-the-tests"
 ID_TOKEN_LIFE = "5m"
+FARM = "farm"  # a client of Dex that trades tokens in
+FARM_SECRET = "secret-of-the-farm"
+UPSTREAM = "ci"  # the connector for the tokens that it trades
+UPSTREAM_AUDIENCE = "dex"
 
 # GitHub's workflow claims as Fulcio's own configuration maps them.
 GITHUB_TEMPLATES = {
@@ -91,7 +95,9 @@ class Maker:
             PYTHONPATH=os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])]),
         )
 
-    def dex(self, port: int, *, name: str = "dex", reuse: str = "3s") -> Program:
+    def dex(
+        self, port: int, *, name: str = "dex", reuse: str = "3s", upstream: str | None = None
+    ) -> Program:
         """Return Dex: memory storage, a connector with a password and one without.
 
         Its issuer has no path: with one, Dex does not take its own address for devices from a
@@ -100,6 +106,7 @@ class Maker:
         Args:
             port: Where it listens.
             name: Of the program and its files.
+            upstream: An issuer whose tokens are taken in exchange for Dex's own, if there is one.
             reuse: How long a refresh token is good after its use; for so long none is rotated.
         """
         issuer = f"http://{HOST}:{port}"
@@ -121,6 +128,7 @@ class Maker:
                     "refresh_token",
                     "password",
                     "urn:ietf:params:oauth:grant-type:device_code",
+                    "urn:ietf:params:oauth:grant-type:token-exchange",
                 ],
             },
             "enablePasswordDB": True,
@@ -128,9 +136,23 @@ class Maker:
                 {"email": EMAIL, "hash": PASSWORD_HASH, "username": "builder", "userID": "1"}
             ],
             "connectors": [{"type": "mockCallback", "id": "mock", "name": "Mock"}],
-            # Public and without redirectURIs: any port of localhost, out of band, and device.
-            "staticClients": [{"id": "sigstore", "name": "sigstore", "public": True}],
+            "staticClients": [
+                # Public and without redirectURIs: any port of localhost, out of band, and device.
+                {"id": "sigstore", "name": "sigstore", "public": True, "trustedPeers": [FARM]},
+                {"id": FARM, "name": FARM, "secret": FARM_SECRET},
+            ],
         }
+        if upstream is not None:
+            federated = {
+                "issuer": upstream,
+                "clientID": UPSTREAM_AUDIENCE,
+                "clientSecret": "never-used",
+                "redirectURI": f"{issuer}/callback",
+                "userNameKey": "email",  # a machine has no other name
+            }
+            config["connectors"] += [
+                {"type": "oidc", "id": UPSTREAM, "name": UPSTREAM, "config": federated}
+            ]
         path = self.directory / f"{name}.json"
         path.write_text(json.dumps(config))
         ready = answers(f"{issuer}/.well-known/openid-configuration")
@@ -152,12 +174,20 @@ class Maker:
         return self._program("ct", command, answers(f"http://{HOST}:{port}/ct/v1/get-roots"))
 
     def fulcio(
-        self, port: int, grpc: int, metrics: int, *, ct_port: int, dex: str, issuer: str
+        self,
+        port: int,
+        grpc: int,
+        metrics: int,
+        *,
+        ct_port: int,
+        dex: str,
+        issuer: str,
+        provider: str,
     ) -> Program:
         """Return Fulcio with a CA from files and issuers of every kind."""
         keys = self.directory / "keys"
         path = self.directory / "fulcio.json"
-        path.write_text(json.dumps(_fulcio_config(dex, issuer)))
+        path.write_text(json.dumps(_fulcio_config(dex, issuer, provider)))
         command = [
             *(program("fulcio"), "serve", "--ca=fileca", "--fileca-cert", keys / "ca.pem"),
             *("--fileca-key", keys / "ca.key", "--fileca-key-passwd", CA_PASSWORD),
@@ -256,7 +286,7 @@ def _system(name: str) -> str:
     return found
 
 
-def _fulcio_config(dex: str, issuer: str) -> Mapping[str, object]:
+def _fulcio_config(dex: str, issuer: str, provider: str) -> Mapping[str, object]:
     def entry(url: str, kind: str, **more: str) -> dict[str, str]:
         return {"IssuerURL": url, "ClientID": "sigstore", "Type": kind, **more}
 
@@ -266,6 +296,7 @@ def _fulcio_config(dex: str, issuer: str) -> Mapping[str, object]:
         entry(issuer, "email"),
         # Fulcio wants a domain of the issuer's own host for these.
         entry(at["uri"], "uri", SubjectDomain=issuer),
+        entry(provider, "uri", SubjectDomain=provider),
         entry(at["spiffe"], "spiffe", SPIFFETrustDomain=workloads.DOMAIN),
         entry(issuer + SPIRE_PATH, "spiffe", SPIFFETrustDomain=SPIRE_DOMAIN),
         entry(at["username"], "username", SubjectDomain=HOST),

@@ -30,7 +30,7 @@ from tests.real.versions import module_file, system_program
 from tests.real.web import Issuers
 
 _PORTS = (
-    *("issuer", "files", "dex", "ct", "fulcio", "fulcio-grpc", "fulcio-metrics", "tsa"),
+    *("issuer", "files", "dex", "provider", "ct", "fulcio", "fulcio-grpc", "fulcio-metrics", "tsa"),
     *("rekor2-a", "rekor2-a-grpc", "rekor2-a-metrics"),
     *("rekor2-b", "rekor2-b-grpc", "rekor2-b-metrics"),
     *("mariadb", "trillian", "trillian-http", "signer", "signer-http", "rekor1"),
@@ -48,6 +48,7 @@ class Stack:
         directory: It is short, since paths of sockets must be, and gone after down().
         programs: Name -> program, in the order of their start.
         urls: Where the services are.
+        provider_port: Where Fulcio expects one more OpenID provider, which is not started here.
         trust: Folder with ``trusted_root.json``, ``signing-NAME.json`` and ``trust-NAME.json``.
         seconds: How long the start took.
     """
@@ -60,6 +61,7 @@ class Stack:
         self.keys: Keys
         self.urls: Urls
         self.issuers: Issuers
+        self.provider_port: int
         self.repository: Repository
         self._token: tuple[float, str] | None = None
 
@@ -80,13 +82,15 @@ class Stack:
         began = time.monotonic()
         port = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
         self.urls = _urls(port)
+        self.provider_port = port["provider"]
         self.keys = make_keys(self.directory / "keys")
         self._folders()
         maker = Maker(self.directory)
         self.issuers = Issuers(self.directory, port["issuer"])
+        # Dex looks at an issuer that it federates when it starts.
+        self._start(web=maker.web(port["issuer"], port["files"]))
         self._start(
-            web=maker.web(port["issuer"], port["files"]),
-            dex=maker.dex(port["dex"]),
+            dex=maker.dex(port["dex"], upstream=self.urls.issuer),
             ct=maker.ct(port["ct"]),
             tsa=maker.tsa(port["tsa"]),
             mariadb=self._database(maker, port["mariadb"]),
@@ -103,6 +107,7 @@ class Stack:
                 ct_port=port["ct"],
                 dex=self.urls.dex,
                 issuer=self.urls.issuer,
+                provider=f"http://{HOST}:{self.provider_port}",
             ),
             trillian_log_server=maker.trillian(
                 *("trillian_log_server", port["trillian"], port["trillian-http"]),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +16,8 @@ from keylessd.flow.threads import Threads
 from keylessd.identity.keep import KeepError, KeptSession, SessionKey
 from keylessd.identity.keep_secret_service import SecretServiceKeep, SecretServiceStore
 from keylessd.secret import Secret
+from signing_in import log_in
+from standing import LOOK, Standing, standing
 
 SESSION = KeptSession(
     key=SessionKey(1000, "public", "https://issuer.example", "sigstore", "a@example.org"),
@@ -123,3 +128,43 @@ async def test_keyring_that_hangs(desktop, monkeypatch: pytest.MonkeyPatch) -> N
     with trio.fail_after(30):
         while await keep(desktop).load(1000) != [rotated]:  # noqa: ASYNC110
             await trio.sleep(0.05)
+
+
+# --- a daemon that ends while it renews --------------------------------------------------------
+
+
+@pytest.fixture
+def house(desktop, tmp_path: Path) -> Iterator[Standing]:
+    """A daemon that keeps logins, and an issuer whose tokens end soon."""
+    config = tmp_path / "config" / "keyless"
+    config.mkdir(parents=True)
+    (config / "config.toml").write_text('persist = "secret-service"\n')
+    for made in standing(tmp_path, "--token-lifetime", "13"):
+        for name in ("SIGSTORE_ID_TOKEN", "CI"):
+            made.environ.pop(name, None)
+        made.environ["DBUS_SESSION_BUS_ADDRESS"] = desktop.bus
+        yield made
+
+
+def test_a_rotated_token_is_kept_before_the_daemon_ends(desktop, house: Standing) -> None:
+    desktop.log_in()
+    log_in(house)
+    first, second, third = house.files(3, stem="rotated")
+    # The issuer takes a refresh token once, and answers late.
+    house.fault("oidc_issuer", fault="late_reply", seconds=3.0, path="/token")
+    before = house.asked("oidc_issuer")
+    while True:
+        client = house.start("sign", "--reuse", "never", first)
+        while client.poll() is None and house.asked("oidc_issuer") == before:
+            time.sleep(LOOK)
+        if client.poll() is None:
+            break
+        house.finish([client])
+    # Nobody waits for the answer any more: it is the daemon's alone.
+    client.kill()
+    house.finish([client])
+    house.kill_daemon(signal.SIGTERM)
+    house.heal()
+
+    done = house.keyless("sign", "--reuse", "never", second, third)
+    assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -227,3 +228,34 @@ def test_the_refresh_token_is_in_the_keyring_alone(kept, desktop) -> None:
     assert any(path.suffix == ".keyring" for path in files)
     assert [path for path in files if token in path.read_bytes()] == []
     assert not any(token in text for text in (*processes, said.encode()))
+
+
+def test_a_lock_is_not_undone_by_another_daemon(kept, desktop) -> None:
+    desktop.log_in()
+    log_in(kept, dex.sign_in, "--instance", "v1-tsa")
+    signed(kept)
+    assert locking(kept, "lock") == 0
+    held = in_the_keyring(kept, desktop)
+    assert locking(kept, "unlock") == 0
+    again = in_the_keyring(kept, desktop)
+    assert locking(kept, "lock") == 0
+    kept.kill_daemon()
+    (path,) = kept.files(1, stem="unlocked-")
+
+    assert held is None
+    assert again is not None
+    assert kept.keyless("sign", "--instance", "v1-tsa", path).returncode == NO_IDENTITY
+
+
+def locking(house: PeoplesHouse, op: str) -> int:
+    done = subprocess.run(
+        house.command(op),
+        env=house.environ,
+        cwd=house.work,
+        input="a passphrase\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode

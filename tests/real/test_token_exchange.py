@@ -7,11 +7,17 @@ import random
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import trio
+from tests.real import matrix
+from tests.real.clients import Expected
+from tests.real.outcomes import failure_of
+from tests.real.people import PeoplesHouse
 from tests.real.process import Program, answers, free_ports, plain_environ
+from tests.real.services import FARM, FARM_SECRET, UPSTREAM, UPSTREAM_AUDIENCE
 from tests.real.versions import program
 
 from keylessd.clock import SystemClock
@@ -24,6 +30,7 @@ from keylessd.identity.source import IdentityRequest
 from keylessd.identity.token import IdentityToken
 from keylessd.services.http import HttpClient, new_client
 from keylessd.settings import parse_settings
+from standing import bundle_of
 
 SECRET = "secret-of-the-farm"
 CONFIG = """
@@ -136,3 +143,88 @@ async def test_without_the_audience_the_token_is_for_us_alone(tmp_path: Path, is
         await exchanged(tmp_path, issuer, audience="farm")
     assert caught.value.code == "token_audience"
     assert "'farm'" in caught.value.message
+
+
+# --- to a bundle -------------------------------------------------------------------------------
+
+BUILDER = "builder@ci.keyless.test"
+TRADED = """
+[identity.farm]
+kind = "token-exchange"
+issuer = "{dex}"
+client_id = "{client}"
+client_secret_file = "secret"
+subject_token_file = "subject"
+connector_id = "{connector}"
+scopes = ["openid", "email", "audience:server:client_id:sigstore"]
+"""
+
+
+@pytest.fixture
+def farm(stack, tmp_path: Path) -> Iterator[PeoplesHouse]:
+    """A daemon that trades the tokens of a CI system for tokens of the Dex that Fulcio trusts."""
+    house = PeoplesHouse(stack, f"traded-{tmp_path.name[-20:]}", settings='log_level = "debug"')
+    (house.config.parent / "secret").write_text(FARM_SECRET)
+    with house.config.open("a") as config:
+        config.write(TRADED.format(dex=stack.urls.dex, client=FARM, connector=UPSTREAM))
+    yield house
+    house.close()
+
+
+def issued(stack, farm: PeoplesHouse, **claims: object) -> str:
+    """Put a token of the CI system where the daemon takes it from; return it."""
+    token: str = stack.issuers.known.token(
+        **{"email": BUILDER, "audience": UPSTREAM_AUDIENCE, **claims}
+    )
+    path = farm.config.parent / "subject"
+    new = path.with_name("new")
+    new.write_text(token)
+    new.rename(path)
+    return token
+
+
+def test_what_was_traded_signs(stack, farm, keyless, judges) -> None:
+    subject = issued(stack, farm)
+    (path,) = farm.files(1, stem="traded-")
+    done = farm.keyless("sign", "--instance", "v1-tsa", path)
+    assert done.returncode == 0, done.stderr
+
+    who = Expected(BUILDER, stack.urls.dex)
+    cases = {
+        "good": who,
+        "identity": Expected(f"{who.identity}x", who.issuer),
+        "prefix": Expected(who.identity[:-1], who.issuer),
+        # Whoever issued the token that was given away.
+        "issuer": Expected(who.identity, stack.urls.issuer),
+    }
+    wrong = []
+    for judge in (keyless, *judges.values()):
+        for case, expected in cases.items():
+            said = judge.refusal(bundle_of(path), path, expected)
+            holds = (said is None) == (case == "good")
+            found = None if holds else f"{judge.name}: {said or 'accepted'}"
+            matrix.TABLE.put("keyless, signed by an exchange, Dex", judge.name, case, found)
+            if not holds:
+                wrong.append((judge.name, case, said))
+    assert not wrong
+    assert farm.records()[-2]["source"] == "held:farm"
+    for text in (done.stdout, done.stderr, farm.log.read_text(), farm.ledger.read_text()):
+        assert FARM_SECRET not in text
+        assert subject.split(".")[1] not in text
+        assert "eyJ" not in text
+
+
+# Whom it is for, Dex does not look at.
+@pytest.mark.parametrize(
+    "claims",
+    [{"issuer": "github"}, {"lifetime": timedelta(seconds=-60)}],
+    ids=["of another issuer", "ended"],
+)
+def test_what_dex_does_not_take_signs_nothing(stack, farm, claims) -> None:
+    issued(stack, farm, **claims)
+    (path,) = farm.files(1, stem="untraded-")
+    failure = failure_of(farm.keyless("sign", "--json", "--instance", "v1-tsa", path))
+
+    assert failure.code == "identity_unavailable"
+    assert "identity 'farm'" in failure.message
+    assert not bundle_of(path).exists()

@@ -23,6 +23,7 @@ from keylessd.sandbox.faults import (
     FaultController,
     Faults,
     Garbage,
+    LateReply,
     LostReply,
     SeenRequest,
     SkewedClock,
@@ -121,6 +122,18 @@ async def test_delayed_request_of_a_client_that_left_is_not_processed(autojump_c
         with trio.move_on_after(10):
             await client.get("/a")
     assert service.done == 0
+
+
+async def test_a_late_reply_is_of_what_was_done_at_once(autojump_clock, service):
+    service.controller.fail_next(2, LateReply(30))
+    async with client_of(service.app) as client:
+        before = trio.current_time()
+        with trio.move_on_after(10):
+            await client.get("/a")
+        assert service.done == 1
+        assert (await client.get("/a")).status_code == 201
+        assert trio.current_time() - before == pytest.approx(40)
+        assert service.done == 2
 
 
 async def read(service: Counted, *, until: int) -> tuple[httpx.Response, bytes, bool]:
@@ -266,6 +279,7 @@ GOOD = {
     "delay": ({"fault": "delay", "seconds": 2}, Delay(2.0)),
     "cut": ({"fault": "cut", "after_bytes": 3}, Cut(3)),
     "lost": ({"fault": "lost_reply"}, LostReply()),
+    "late": ({"fault": "late_reply", "seconds": 2}, LateReply(2.0)),
     "garbage": ({"fault": "garbage", "body": "é"}, Garbage("é".encode())),
     "endless": ({"fault": "endless", "media_type": "text/html"}, Endless("text/html")),
 }
@@ -279,6 +293,7 @@ def test_rules_in_json(value, fault):
 
 BAD = [
     None, [], {}, {"fault": "other"}, {"fault": 1}, {"fault": "delay"}, {"fault": "cut", "x": 1},
+    {"fault": "late_reply"},
     {"fault": "delay", "seconds": "1"}, {"fault": "delay", "seconds": -1},
     {"fault": "delay", "seconds": True}, {"fault": "status", "times": 0},
     {"fault": "status", "times": True}, {"fault": "status", "times": 1.5},

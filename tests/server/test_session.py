@@ -117,6 +117,15 @@ async def test_hello_is_answered_with_limits(autojump_clock: object) -> None:
         assert welcome.agent == "keylessd/test"
 
 
+async def test_hello_is_answered_with_the_patience_of_the_settings(autojump_clock: object) -> None:
+    async with lab(Work(), timeouts=Timeouts(request=0.5)) as it:
+        welcome = await it.peer.hello()
+
+        assert isinstance(welcome, Welcome)
+        assert welcome.limits["request_seconds"] == 1
+        assert welcome.limits["login_seconds"] == 300
+
+
 async def test_requests_pipelined_with_hello_are_answered(autojump_clock: object) -> None:
     async with lab(Work()) as it:
         wire = it.peer.wire

@@ -101,6 +101,7 @@ class Issuer:
     forms: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     broken: bool = False
+    unwell: httpx.Response | None = None  # what it says to everything
 
     def __post_init__(self) -> None:
         self.document = {
@@ -146,6 +147,8 @@ class Issuer:
         self.paths.append(request.url.path)
         if self.broken:
             raise httpx.ConnectError("nobody there")
+        if self.unwell is not None:
+            return self.unwell
         if request.url.path.endswith("/.well-known/openid-configuration"):
             return httpx.Response(200, json=self.document)
         if request.url.path.endswith("/keys"):

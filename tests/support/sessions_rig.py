@@ -29,6 +29,7 @@ class Keeper:
 
     def __init__(self, log: list[str]) -> None:
         self.log = log
+        self.outlives = True
         self.kept: dict[SessionKey, KeptSession] = {}
         self.broken = False
         self.slow = 0.0

@@ -91,6 +91,7 @@ class World:
         self.oauth_fault: str | None = None
         self.forms: list[dict[str, str]] = []
         self.gone: set[str] = set()
+        self.field = "id_token"  # in which a token comes that was not traded
         self.http: HttpClient
         self.nursery: trio.Nursery
 
@@ -132,7 +133,7 @@ class World:
         exchanged = form["grant_type"].endswith(":token-exchange")
         if form.get("client_secret", CLIENT_SECRET) != CLIENT_SECRET:
             return httpx.Response(401, json={"error": "invalid_client"})
-        field = "access_token" if exchanged else "id_token"
+        field = "access_token" if exchanged else self.field
         return httpx.Response(200, json={field: self.mint(), "token_type": "bearer"})
 
 
@@ -469,6 +470,15 @@ class Robot(OAuth):
     )
 
 
+class RobotOfAccess(OAuth):
+    name = "client credentials, of a provider that gives access tokens alone"
+    settings = f'{Robot.settings}\nresource = "urn:sigstore"\ntoken = "access_token"'
+
+    def prepare(self, situation: str) -> None:
+        super().prepare(situation)
+        self.world.field = "access_token"
+
+
 class Traded(OAuth):
     name = "token exchange"
     situations = OAuth.situations | {"no-subject"}
@@ -524,7 +534,7 @@ class SpiffeAgent(Held):
 
 SOURCES: list[type[Case]] = [
     Supplied, GitLabJob, GitHubJob, BuildkiteApi, BuildkiteAgent, CircleCi, ClientFile,
-    HeldFile, GoogleMachine, GoogleImpersonated, CloudBuild, Robot, Traded,
+    HeldFile, GoogleMachine, GoogleImpersonated, CloudBuild, Robot, RobotOfAccess, Traded,
     SpiffeAgent,
 ]  # fmt: skip
 

@@ -197,7 +197,7 @@ class Standing:
 
     def heal(self) -> None:
         """End all faults."""
-        for service in ("fulcio", "rekor_v1", "rekor_v2", "tsa", "ctlog", "tuf"):
+        for service in ("fulcio", "rekor_v1", "rekor_v2", "tsa", "ctlog", "tuf", "oidc_issuer"):
             self._http.delete(f"{self.origin(service)}/_faults").raise_for_status()
 
     def asked(self, service: str) -> int:
@@ -207,7 +207,7 @@ class Standing:
 
     def origin(self, service: str) -> str:
         """Return scheme, host and port of a service."""
-        names = {"tsa": "timestamp_server_url"}
+        names = {"tsa": "timestamp_server_url", "oidc_issuer": "oidc_issuer"}
         url = httpx.URL(self.urls[names.get(service, f"{service}_url")])
         return f"{url.scheme}://{url.host}:{url.port}"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from givers import (
+    ACCESS_TOKEN,
     ACCOUNT,
     AGENT_TOKEN,
     REQUEST_TOKEN,
@@ -301,18 +302,38 @@ def test_a_source_that_fails_is_never_replaced_by_another(place: Place, fault: s
     assert place.house.counts().since(before).certificates == 0
 
 
-def test_no_secret_of_a_job_stays_anywhere(place: Place) -> None:
-    place.signs(place.github.environ(place.github_at))
+def test_no_secret_of_any_source_stays_anywhere_or_is_shown(place: Place) -> None:
+    fetched = place.github.environ(place.github_at)
+    sources = {
+        **jobs(place),
+        "buildkite's interface": place.buildkite.environ(place.buildkite_at),
+        "file": {"KEYLESS_IDENTITY_TOKEN_FILE": str(place.pod / "token")},
+        "env": {"SIGSTORE_ID_TOKEN": place.tokens["login"]},
+        "refused": {**fetched, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": f"{REQUEST_TOKEN}x"},
+        "elsewhere": {**fetched, "ACTIONS_ID_TOKEN_REQUEST_URL": "https://evil.example/?a=b"},
+        "late": {"SIGSTORE_ID_TOKEN": place.house.token("--lifetime", "1")},
+    }
+    held = [("--identity", name) for name in ("machine", "pod", "build")]
+    said = []
+    for job, words in [*((job, ()) for job in sources.values()), *(({}, one) for one in held)]:
+        (file,) = place.house.files(1, stem=f"seen{len(said)}-")
+        commands: tuple[tuple[str | Path, ...], ...]
+        commands = (("sign", "--json", *words, file), ("whoami", "--json", *words))
+        said += [place.house.keyless(*command, environ=bare(job)) for command in commands]
+    assert {one.returncode == 0 for one in said} == {True, False}
+    commands = (("status",), ("status", "--json"), ("ledger", "--json"))
+    said += [place.house.keyless(*command, environ=bare({})) for command in commands]
+
     pid = place.house.daemon_pid()
     assert pid is not None
-    places = [Path(f"/proc/{pid}/environ"), Path(f"/proc/{pid}/cmdline")]
-    state = [place.house.directory / name for name in ("state", "cache", "run")]
-    places += [path for top in state for path in top.rglob("*") if path.is_file()]
-    secrets = [
-        REQUEST_TOKEN,
-        place.tokens["github"].split(".")[1],
-        place.tokens["login"].split(".")[1],
-    ]
-    found = [str(path) for path in places for one in secrets if one.encode() in path.read_bytes()]
-    assert found == []
+    paths = [Path(f"/proc/{pid}/environ"), Path(f"/proc/{pid}/cmdline")]
+    state = [place.house.directory / name for name in ("state", "cache", "run", "work")]
+    paths += [path for top in state for path in top.rglob("*") if path.is_file()]
+    texts = {str(path): path.read_bytes() for path in paths}
+    texts |= {f"said {n}": (one.stdout + one.stderr).encode() for n, one in enumerate(said)}
     assert any(event["level"] == "debug" for event in place.house.log_events())
+    secrets = [REQUEST_TOKEN, AGENT_TOKEN, ACCESS_TOKEN]
+    tokens = [*place.tokens.values(), sources["late"]["SIGSTORE_ID_TOKEN"]]
+    secrets += [part for token in tokens for part in token.split(".")[1:]]
+    found = [name for name, text in texts.items() for one in secrets if one.encode() in text]
+    assert found == []

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import html
 import os
-import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
-from urllib.parse import parse_qs, urlsplit
 
-import httpx
 import pytest
 
+from signing_in import ADA, log_in
 from standing import CHECKOUT, PATHS, Standing, bundle_of, standing
 
 pytestmark = pytest.mark.system
 
-ADA = "ada@example.org"
 NOBODY = 65534
 PASSPHRASE = "canary-passphrase-9f"
 
@@ -37,42 +32,6 @@ def house(tmp_path_factory) -> Iterator[Standing]:
         yield made
 
 
-class Browser:
-    """Follows a login to its end and notes what passes by."""
-
-    def __init__(self) -> None:
-        self.seen: set[str] = set()
-        self._web = httpx.Client(trust_env=False, timeout=30)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._web.close()
-
-    def consent(self, url: str) -> str:
-        form = self._web.get(url).text
-        handle = re.search(r'name="request" value="([^"]+)"', form)
-        assert handle is not None
-        parts = urlsplit(url)
-        answer = {"request": html.unescape(handle[1]), "identity": ADA}
-        found = self._web.post(f"{parts.scheme}://{parts.netloc}/auth/answer", data=answer)
-        location = found.headers["location"]
-        self.seen.add(parse_qs(urlsplit(location).query)["code"][0])
-        return location
-
-    def visit(self, location: str) -> httpx.Response:
-        return self._web.get(location)
-
-
-def read_url(process: subprocess.Popen[str]) -> str:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.strip().startswith("http"):
-            return line.strip()
-    raise AssertionError("no address was shown")
-
-
 def places(house: Standing) -> dict[str, bytes]:
     """Return everything a finder could read: files, and what the system shows of the daemon."""
     pid = house.daemon_pid()
@@ -80,20 +39,6 @@ def places(house: Standing) -> dict[str, bytes]:
     found = [path for path in found if house.sandbox_directory not in path.parents]
     found += [Path(f"/proc/{pid}/environ"), Path(f"/proc/{pid}/cmdline")]
     return {str(path): path.read_bytes() for path in found}
-
-
-def log_in(house: Standing, *words: str) -> tuple[Browser, httpx.Response, str]:
-    process = house.start("login", "--no-browser", *words)
-    with Browser() as browser:
-        url = read_url(process)
-        browser.seen.add(parse_qs(urlsplit(url).query)["state"][0])
-        location = browser.consent(url)
-        stray = browser.visit(location.replace("state=", "state=x"))
-        assert stray.status_code == 400
-        page = browser.visit(location)
-    (done,) = house.finish([process])
-    assert done.returncode == 0, done.stderr
-    return browser, page, done.stdout + done.stderr
 
 
 def test_a_login_signs_and_leaves_no_trace(house: Standing) -> None:

@@ -172,6 +172,7 @@ def whose_of(options: Options, environ: "Mapping[str, str]") -> Whose:
     if given is not None:
         if source is not None:
             raise KeylessError("usage", "--identity-token and --identity-source exclude each other")
+        _leave_no_core()
         return Whose(
             identity_token=_given_token(given), identity=identity, source="--identity-token"
         )
@@ -186,12 +187,20 @@ def whose_of(options: Options, environ: "Mapping[str, str]") -> Whose:
         if identity is None:
             identity = environ.get("KEYLESS_IDENTITY") or _of_repository("identity", environ)
         return Whose(identity=identity)
+    _leave_no_core()
     return Whose(
         identity_token=found.token,
         identity=identity,
         ambient=found.ambient,
         source=found.source,
     )
+
+
+def _leave_no_core() -> None:
+    # Who brings no secret loads nothing for it.
+    from keyless.cli._cores import leave_no_core
+
+    leave_no_core()
 
 
 def _given_token(given: str) -> str:

@@ -79,10 +79,10 @@ def _line(attempt: "Record | None", outcome: "Record | None") -> str:
         words.append(f"at {attempt.get('instance')}")
     else:
         words.append(f"attempt {known.get('id')}")
-    return " ".join(words) + ": " + _end(outcome)
+    return " ".join(words) + ": " + _end(outcome, known.get("source"))
 
 
-def _end(outcome: "Record | None") -> str:
+def _end(outcome: "Record | None", source: object) -> str:
     if outcome is None:
         return "no outcome yet"
     result = str(outcome.get("result"))
@@ -91,5 +91,7 @@ def _end(outcome: "Record | None") -> str:
     identity = outcome.get("certificate", {}).get("identity")
     if identity is not None:
         result += f" as {identity}"
+        # Older records do not say whose it was.
+        result += "" if source is None else f" ({source})"
     logged = [f"#{entry.get('log_index')}" for entry in outcome.get("entries", [])]
     return ", ".join([result, *logged])

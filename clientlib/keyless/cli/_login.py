@@ -40,6 +40,12 @@ CONNECTORS = {
     "microsoft": "https://login.microsoftonline.com",
 }
 
+# By which CI systems tell their jobs that they are some.
+CI_VARIABLES = (
+    *("CI", "GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "TF_BUILD", "JENKINS_URL"),
+    *("TEAMCITY_VERSION", "CODEBUILD_BUILD_ID"),
+)
+
 LOGIN = (
     Option("--device", "", "show a code to be entered in a browser anywhere"),
     Option("--oob", "", "show a page that gives a code to paste here (Dex only)"),
@@ -105,7 +111,7 @@ def _flow(options: Options, environ: "Mapping[str, str]") -> str:
         return "device"
     if options.flag("oob"):
         return "oob"
-    if environ.get("CI") and not options.flag("no_browser"):
+    if _is_job(environ) and not options.flag("no_browser"):
         raise KeylessError(
             "login_required",
             "this is a CI job, and nobody here could use a browser",
@@ -119,6 +125,11 @@ def _flow(options: Options, environ: "Mapping[str, str]") -> str:
             hint="run `keyless login --device` and enter the code in a browser anywhere",
         )
     return "browser"
+
+
+def _is_job(environ: "Mapping[str, str]") -> bool:
+    said = (environ.get(name, "").lower() for name in CI_VARIABLES)
+    return any(value not in ("", "0", "false", "no") for value in said)
 
 
 def _until(identity: "Identity") -> str:

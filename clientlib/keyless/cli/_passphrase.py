@@ -2,6 +2,7 @@
 
 import sys
 
+from keyless.cli._cores import leave_no_core
 from keyless.errors import KeylessError
 
 MAX_LINE = 16_384  # characters
@@ -17,6 +18,7 @@ def read_secret(prompt: str, *, what: str) -> str:
     Raises:
         KeylessError: ``usage``: there is none, or it is too long.
     """
+    leave_no_core()
     if sys.stdin.isatty():
         import getpass
 

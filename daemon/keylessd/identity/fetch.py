@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from keylessd.core.strict_json import StrictJsonError, loads
 from keylessd.errors import DaemonError, IdentityError, TokenError
 from keylessd.identity.token import MIN_REMAINING, parse_token, seconds_text
+from keylessd.identity.token_refusal import MAX_WAIT
 from keylessd.secret import Secret
 from keylessd.services.http import refusal
 from keylessd.services.reply import date_of
@@ -103,7 +104,7 @@ async def ask(
             idempotent=True,
         )
         if reply.status != HTTPStatus.OK:
-            raise refusal(reply, service=giver.name)
+            raise refusal(reply, service=giver.name, at_most=MAX_WAIT)
     except DaemonError as exc:
         status = exc.details.get("status")
         raise unavailable(

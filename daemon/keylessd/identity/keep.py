@@ -61,7 +61,13 @@ class KeptSession:
 
 
 class Keep(Protocol):
-    """Keeps sessions. Calls for one session never overlap."""
+    """Keeps sessions. Calls for one session never overlap.
+
+    Attributes:
+        outlives: Whether what is kept is there for the next daemon.
+    """
+
+    outlives: bool
 
     async def load(self, owner_uid: int) -> list[KeptSession]:
         """Return what is kept for a user; whatever cannot be read is left out.
@@ -90,6 +96,8 @@ class Keep(Protocol):
 
 class MemoryKeep:
     """Keeps nothing: a session ends with the daemon."""
+
+    outlives = False
 
     async def load(self, owner_uid: int) -> list[KeptSession]:
         """Return nothing."""

@@ -62,6 +62,8 @@ class Store(Protocol):
 class SecretServiceKeep:
     """Keeps sessions beyond the life of the daemon."""
 
+    outlives = True
+
     def __init__(self, store: Store, threads: Threads) -> None:
         """Store the parts; nothing is asked.
 

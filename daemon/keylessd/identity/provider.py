@@ -22,6 +22,7 @@ from keylessd.identity.id_token import (
     wrong_claim,
 )
 from keylessd.identity.token import IdentityToken, parse_token, seconds_text
+from keylessd.identity.token_refusal import MAX_WAIT
 from keylessd.services.http import refusal
 from keylessd.services.reply import json_object
 from keylessd.services.urls import printable, shown_url
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SERVICE", "Expected", "IdTokenInvalidError", "Provider", "Providers", "parse_provider"]
 
-SERVICE = "oidc"
+SERVICE = "the issuer"  # as it stands in messages
 DEADLINE_SECONDS = 20.0
 ATTEMPTS = 2
 MAX_DISCOVERY = 64 << 10  # bytes
@@ -216,7 +217,7 @@ class Providers:
             retry_statuses=frozenset({502, 503, 504}),
         )
         if reply.status != 200:  # noqa: PLR2004
-            raise refusal(reply, service=SERVICE)
+            raise refusal(reply, service=SERVICE, at_most=MAX_WAIT)
         return json_object(reply, SERVICE)
 
 

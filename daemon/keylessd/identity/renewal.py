@@ -16,7 +16,7 @@ from keylessd.errors import DaemonError, IdentityError, ServiceReplyError, Servi
 from keylessd.identity.id_token import Expected
 from keylessd.identity.keep import KeepError, KeptSession
 from keylessd.identity.moment import Moment
-from keylessd.identity.session import HeldToken, hold
+from keylessd.identity.session import HeldToken, Session, hold
 from keylessd.identity.token_endpoint import GrantError, TokenEndpoint, Verdict, revoke
 from keylessd.log import EventLog
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from keylessd.clock import Clock
     from keylessd.identity.keep import Keep, SessionKey
     from keylessd.identity.provider import Provider, Providers
-    from keylessd.identity.session import Session
     from keylessd.identity.token import IdentityToken
     from keylessd.identity.token_endpoint import TokenReply
     from keylessd.secret import Secret
@@ -77,6 +76,12 @@ class Renewer:
         self._providers = providers
         self._keep = keep
         self._keeping = trio.Lock()
+        self.withheld: set[int] = set()  # users of whom nothing is kept
+
+    @property
+    def outlives(self) -> bool:
+        """Whether what is kept is there for the next daemon."""
+        return self._keep.outlives
 
     async def renew(self, session: Session, *, is_default: bool) -> HeldToken:
         """Return a new token of the same person; the session gets the new refresh token.
@@ -162,6 +167,9 @@ class Renewer:
         async with self._keeping:
             token = session.refresh_token if refresh_token is None else refresh_token
             if session.over is not None or token is None:
+                return
+            if session.key.owner_uid in self.withheld:
+                session.refresh_token = token
                 return
             kept = KeptSession(
                 key=session.key,
@@ -267,7 +275,24 @@ def skew_told(error: DaemonError, reply: TokenReply) -> DaemonError:
     )
 
 
-def kept_moment(clock: Clock, wall: datetime) -> Moment:
-    """Return the moment of a wall-clock time that was kept, on both clocks."""
-    now = Moment.now(clock)
-    return Moment(wall, now.boot + (wall - now.wall).total_seconds())
+def taken_up(kept: KeptSession, now: Moment, lifetime: float) -> Session:
+    """Return the session that was kept.
+
+    Args:
+        kept: As it was kept.
+        now: From when on it counts as used.
+        lifetime: Seconds that a login may last; the settings may have become stricter since.
+    """
+
+    def moment(wall: datetime) -> Moment:
+        return Moment(wall, now.boot + (wall - now.wall).total_seconds())
+
+    logged_in = moment(kept.logged_in)
+    return Session(
+        key=kept.key,
+        subject=kept.subject,
+        logged_in=logged_in,
+        ends=min(moment(kept.ends), logged_in.plus(lifetime), key=lambda one: one.boot),
+        used=now,
+        refresh_token=kept.refresh_token,
+    )

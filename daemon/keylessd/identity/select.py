@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from keylessd.errors import IdentityError, InvalidInputError, LoginRequiredError
 from keylessd.identity.session import login_command
+from keylessd.identity.source import Chosen, IdentitySource
 from keylessd.identity.token import IdentityToken, KnownTokens
 
 if TYPE_CHECKING:
@@ -13,13 +14,22 @@ if TYPE_CHECKING:
     from keylessd.identity.lock import Locks
     from keylessd.identity.session import Session
     from keylessd.identity.sessions import Sessions
-    from keylessd.identity.source import IdentityRequest, IdentitySource
+    from keylessd.identity.source import IdentityRequest
+
+
+class HeldIdentity(IdentitySource, Protocol):
+    """One of those that the daemon has by its settings."""
+
+    @property
+    def name(self) -> str:
+        """What the settings call it."""
+        ...
 
 
 class HeldIdentities(Protocol):
     """Identities that the daemon has by its settings, given out by policy only."""
 
-    def named(self, request: IdentityRequest) -> IdentitySource | None:
+    def named(self, request: IdentityRequest) -> HeldIdentity | None:
         """Return the one that ``request.identity`` names, or None if there is none.
 
         Raises:
@@ -27,7 +37,7 @@ class HeldIdentities(Protocol):
         """
         ...
 
-    def granted(self, request: IdentityRequest) -> IdentitySource | None:
+    def granted(self, request: IdentityRequest) -> HeldIdentity | None:
         """Return the first that this user may use without naming it, or None."""
         ...
 
@@ -48,12 +58,12 @@ class HeldIdentities(Protocol):
 class NoHeldIdentities:
     """The settings name none."""
 
-    def named(self, request: IdentityRequest) -> IdentitySource | None:
+    def named(self, request: IdentityRequest) -> HeldIdentity | None:
         """Return None."""
         del request
         return None
 
-    def granted(self, request: IdentityRequest) -> IdentitySource | None:
+    def granted(self, request: IdentityRequest) -> HeldIdentity | None:
         """Return None."""
         del request
         return None
@@ -96,7 +106,11 @@ class Selection:
         self._known = KnownTokens()
 
     async def token(self, request: IdentityRequest) -> IdentityToken:
-        """Return a token to sign with; see IdentitySource.
+        """Return a token to sign with; see choose()."""
+        return (await self.choose(request)).token
+
+    async def choose(self, request: IdentityRequest) -> Chosen:
+        """Return a token to sign with, and where it came from.
 
         Raises:
             IdentityError: ``locked``, or ``identity_unavailable``.
@@ -106,19 +120,21 @@ class Selection:
         """
         self._locks.check(request.owner_uid)
         if request.supplied is not None:
-            return self._meant(request, self._known.read(request.supplied))
+            token = self._meant(request, self._known.read(request.supplied))
+            return Chosen(token, "supplied")
         if request.ambient is not None:
-            return self._meant(request, await self._of_environment(request))
+            token = self._meant(request, await self._of_environment(request))
+            return Chosen(token, f"ambient:{request.ambient.kind}")
         await self._sessions.load(request.owner_uid)
         if request.identity is not None:
             return await self._of_name(request)
         if request.instance is not None:
             session = self._sessions.default(request.owner_uid, request.instance, request.issuer)
             if session is not None:
-                return await self._sessions.token(session, must_live=request.must_live)
-        source = self._held.granted(request)
-        if source is not None:
-            return await source.token(request)
+                return await self._of_session(session, request)
+        held = self._held.granted(request)
+        if held is not None:
+            return await _of_held(held, request)
         raise self._nobody(request)
 
     async def _of_environment(self, request: IdentityRequest) -> IdentityToken:
@@ -128,14 +144,18 @@ class Selection:
             )
         return await self._ambient.token(request)
 
-    async def _of_name(self, request: IdentityRequest) -> IdentityToken:
-        source = self._held.named(request)
-        if source is not None:
-            return await source.token(request)
+    async def _of_name(self, request: IdentityRequest) -> Chosen:
+        held = self._held.named(request)
+        if held is not None:
+            return await _of_held(held, request)
         session = self._named_session(request)
         if session is None:
             raise self._nobody(request)
-        return await self._sessions.token(session, must_live=request.must_live)
+        return await self._of_session(session, request)
+
+    async def _of_session(self, session: Session, request: IdentityRequest) -> Chosen:
+        token = await self._sessions.token(session, must_live=request.must_live)
+        return Chosen(token, "session")
 
     def _named_session(self, request: IdentityRequest) -> Session | None:
         found = self._sessions.find(
@@ -179,3 +199,7 @@ class Selection:
             problem += f"; logins from before cannot be read: {unread.message}"
             hint = hint if unread.hint is None else f"{unread.hint}; or {hint}"
         return LoginRequiredError(problem, hint=hint)
+
+
+async def _of_held(held: HeldIdentity, request: IdentityRequest) -> Chosen:
+    return Chosen(await held.token(request), f"held:{held.name}")

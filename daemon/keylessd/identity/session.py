@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from keylessd.errors import DaemonError, LoginRequiredError
 from keylessd.identity.moment import Moment
+from keylessd.identity.token_refusal import MAX_WAIT
 
 if TYPE_CHECKING:
     import random
@@ -35,7 +36,6 @@ JITTER = 0.1  # a renewal comes earlier by up to this share, so that a fleet doe
 IN_USE = 300.0
 RETRY_FIRST = 1.0
 RETRY_CAP = 60.0
-MAX_WAIT = 300.0  # what an issuer may make us wait by Retry-After
 OUTLIVED = "its token has ended, and the issuer gave no leave to renew it"
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from keylessd.errors import DaemonError, IdentityError, LoginRequiredError
+from keylessd.flow.under_way import UnderWay
 from keylessd.identity.keep import KeepError, SessionKey
 from keylessd.identity.moment import Moment
-from keylessd.identity.renewal import SessionOverError, kept_moment
+from keylessd.identity.renewal import SessionOverError, taken_up
 from keylessd.identity.session import OUTLIVED, Session, login_required
 from keylessd.identity.session_facts import Caps, Ended, Login, SessionStatus
 from keylessd.log import EventLog
@@ -57,13 +58,14 @@ class Sessions:
         self.certified = certified
         self._renewer = renewer
         self._clock = renewer.clock
-        self._nursery = nursery
+        self._background = UnderWay(nursery)
         self._sessions: dict[SessionKey, Session] = {}
         self._defaults: dict[tuple[int, str], SessionKey] = {}
         self._renewing: dict[Session, trio.Event] = {}
         self._loaded: set[int] = set()
         self._unread: dict[int, KeepError] = {}
         self._loading = trio.Lock()
+        self._is_ending = False
 
     async def run(self) -> None:
         """Renew what is due and end what is over, until cancelled."""
@@ -73,6 +75,8 @@ class Sessions:
 
     def tick(self) -> None:
         """Look once at everything."""
+        if self._is_ending:
+            return
         now = Moment.now(self._clock)
         for key, session in list(self._sessions.items()):
             self._end_if_over(session, now)
@@ -80,6 +84,16 @@ class Sessions:
                 self._start_renewal(session)
             elif session.over is not None and session.ends.plus(DAY).left(now) <= 0:
                 self._drop(key)
+
+    async def settle(self) -> None:
+        """Begin nothing more, and wait for what is under way, if its result is for the next daemon.
+
+        An issuer that rotates has used a refresh token up when it answers: whoever ends before
+        the answer is kept has lost the login.
+        """
+        self._is_ending = True
+        if self._renewer.outlives:
+            await self._background.wait()
 
     async def load(self, owner_uid: int) -> None:
         """Take up what was kept of a user's sessions, once."""
@@ -103,28 +117,36 @@ class Sessions:
         for one in kept:
             if one.key.owner_uid != owner_uid or one.key in self._sessions:
                 continue
-            logged_in = kept_moment(self._clock, one.logged_in)
-            # The settings may have become stricter since.
-            ends = min(
-                kept_moment(self._clock, one.ends),
-                logged_in.plus(self.caps.lifetime),
-                key=lambda moment: moment.boot,
-            )
-            self._sessions[one.key] = Session(
-                key=one.key,
-                subject=one.subject,
-                logged_in=logged_in,
-                ends=ends,
-                used=now,
-                refresh_token=one.refresh_token,
-            )
+            self._sessions[one.key] = taken_up(one, now, self.caps.lifetime)
             if one.is_default:
                 self._defaults[owner_uid, one.key.instance] = one.key
+            if owner_uid in self._renewer.withheld:
+                await self._renewer.forget(one.key)
         _log.info("sessions.loaded", uid=owner_uid, count=len(kept))
 
     def unread(self, owner_uid: int) -> KeepError | None:
         """Return why what was kept of a user's sessions is not known, if it is not."""
         return self._unread.get(owner_uid)
+
+    async def withhold(self, owner_uid: int) -> None:
+        """Let nothing of a user's sessions outlive the daemon, until restore(): it is locked.
+
+        A lock is gone with the daemon; what would be back without it must not be there.
+        """
+        if self._renewer.outlives:
+            self._renewer.withheld.add(owner_uid)
+            await self.load(owner_uid)
+            for session in self.find(owner_uid):
+                if owner_uid in self._renewer.withheld:  # else it was unlocked meanwhile
+                    await self._renewer.forget(session.key)
+
+    async def restore(self, owner_uid: int) -> None:
+        """Keep a user's sessions as before withhold()."""
+        if owner_uid in self._renewer.withheld:
+            self._renewer.withheld.discard(owner_uid)
+            for session in self.find(owner_uid):
+                is_default = self._status(session).is_default
+                await self._renewer.keep(session, None, is_default=is_default)
 
     # --- finding ----------------------------------------------------------------------------
 
@@ -267,7 +289,7 @@ class Sessions:
         if done is None:
             done = self._renewing[session] = trio.Event()
             try:
-                self._nursery.start_soon(self._renew, session, done)
+                self._background.start_soon(self._renew, session, done)
             except RuntimeError:  # trio's word for: this nursery has ended
                 del self._renewing[session]
                 done.set()
@@ -345,7 +367,7 @@ class Sessions:
                 refresh_token = session.refresh_token
                 session.end(why)
                 _log.info("session.over", identity=session.key.identity, reason=why)
-                self._nursery.start_soon(self._leave, session.key, refresh_token)
+                self._background.start_soon(self._leave, session.key, refresh_token)
         return session.over is not None
 
     async def _leave(self, key: SessionKey, refresh_token: Secret | None) -> None:
@@ -364,7 +386,7 @@ class Sessions:
             refresh_token = session.refresh_token
             session.end("too many sessions")
             self._drop(session.key)
-            self._nursery.start_soon(self._leave, session.key, refresh_token)
+            self._background.start_soon(self._leave, session.key, refresh_token)
 
 
 _NOBODY = SessionKey(-1, "", "", "", "")

@@ -67,6 +67,20 @@ class IdentityRequest:
     must_live: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The token that serves a request, and where it came from.
+
+    Attributes:
+        token: The token.
+        source: ``supplied``, ``ambient:KIND``, ``session``, or ``held:NAME`` with the name that
+            the settings give it.
+    """
+
+    token: IdentityToken
+    source: str
+
+
 class IdentitySource(Protocol):
     """Gives tokens."""
 

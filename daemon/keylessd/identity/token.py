@@ -195,6 +195,7 @@ def check_token(
         raise TokenError(
             "token_unverified_email",
             f"the issuer {token.issuer!r} did not verify the address {token.email!r}",
+            hint="have the address confirmed there, or sign as somebody whose address is",
         )
 
 

@@ -161,14 +161,23 @@ class TokenEndpoint:
         """
         return await self._grant("refresh_token", {"refresh_token": refresh_token.reveal()})
 
-    async def client_credentials(self, *, scope: str = "openid email") -> TokenReply:
+    async def client_credentials(
+        self, *, scope: str = "openid email", resource: str | None = None
+    ) -> TokenReply:
         """Get a token for the client itself (RFC 6749, 4.4).
+
+        Args:
+            scope: What is asked for; nothing if empty.
+            resource: What the token is to be for (RFC 8707, 2), or None.
 
         Raises:
             GrantError: the issuer refused.
             ServiceError: it did not answer, or not as it must.
         """
-        return await self._grant("client_credentials", {"scope": scope})
+        fields = {"scope": scope, "resource": resource or ""}
+        return await self._grant(
+            "client_credentials", {name: value for name, value in fields.items() if value}
+        )
 
     async def exchange(
         self,

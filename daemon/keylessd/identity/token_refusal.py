@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from keylessd.services.http import HttpReply
 
 MAX_REPLY = 64 << 10  # bytes
+# Seconds that whoever gives out tokens may make us wait by Retry-After. More than others may: what
+# is in hand serves on meanwhile, and an issuer that is asked too soon shuts out everybody.
+MAX_WAIT = 300.0
 # Fields of a form that must not be shown.
 SECRET_FIELDS = frozenset(
     {
@@ -86,7 +89,7 @@ def refused(reply: HttpReply, *, grant_type: str, form: Mapping[str, str]) -> Gr
         verdict,
         f"the issuer at {reply.url} answered {reply.status}" + (f": {said}" if said else ""),
         error=error,
-        wait=retry_after(reply),
+        wait=retry_after(reply, at_most=MAX_WAIT),
     )
 
 

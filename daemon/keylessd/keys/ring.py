@@ -83,6 +83,7 @@ class _Held:
     request_key: Hashable
     owner_uid: int
     instance: str
+    token: tuple[str, str]  # issuer and identity, as it says
     token_sha256: bytes
     renew_after: datetime
 
@@ -168,6 +169,20 @@ class KeyRing:
             slot.destroy()
         self._held.clear()
         return len(slots)
+
+    def forget(self, owner_uid: int, *, issuer: str, identity: str) -> int:
+        """Forget the keys that a user has by tokens of one identity; return how many there were.
+
+        One that is in use ends with that.
+        """
+        found = [
+            (key, held)
+            for key, held in self._held.items()
+            if (held.owner_uid, held.token) == (owner_uid, (issuer, identity))
+        ]
+        for key, held in found:
+            self._forget(key, held)
+        return len(found)
 
     def slots(self) -> list[SlotStatus]:
         """Return what is held, for status."""
@@ -256,6 +271,7 @@ class KeyRing:
             request_key=request.key,
             owner_uid=request.owner_uid,
             instance=request.instance,
+            token=(request.issue.token.issuer, request.issue.token.identity_hint),
             token_sha256=request.issue.token.sha256,
             renew_after=slot.not_before + RENEW_SHARE * (slot.not_after - slot.not_before),
         )

@@ -161,7 +161,7 @@ def build(
 
     sign = SignOps(
         material=trust.material,
-        source=identities,
+        choose=identities.choose,
         instances=instances,
         issuer=issuer,
         ring=ring,
@@ -190,6 +190,7 @@ def build(
         locks=locks,
         rooms=LoginRooms(BrowserLogin(desk, listen), DeviceLogin(desk), PastedLogin(desk)),
         clock=clock,
+        ring=ring,
     )
     nursery.start_soon(ring.run)
     nursery.start_soon(sessions.run)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from keylessd.identity.login.pasted import PastedLogin
     from keylessd.identity.session_facts import Ended, Login, SessionStatus
     from keylessd.identity.sessions import Sessions
+    from keylessd.keys.ring import KeyRing
     from keylessd.ops.identity import Instances
     from keylessd.ops.owner import Owner
     from keylessd.secret import Secret
@@ -77,6 +78,7 @@ class LoginOps:
         locks: The locks.
         rooms: Where people log in.
         clock: Wall clock.
+        ring: The keys; those of who logs out are forgotten.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class LoginOps:
         locks: Locks,
         rooms: LoginRooms,
         clock: Clock,
+        ring: KeyRing,
     ) -> None:
         self._material = material
         self._instances = instances
@@ -95,6 +98,7 @@ class LoginOps:
         self._locks = locks
         self._rooms = rooms
         self._clock = clock
+        self._ring = ring
         self._under_way: Counter[int] = Counter()
 
     async def login(self, order: LoginOrder, tell: Tell) -> SessionStatus:
@@ -161,15 +165,22 @@ class LoginOps:
             found = [] if session is None else [session]
         if not found and not everyone:
             raise LoginRequiredError("nobody is logged in that could be logged out")
-        return [await self._sessions.end(session) for session in found]
+        ended = []
+        for session in found:
+            ended.append(await self._sessions.end(session))
+            key = session.key
+            self._ring.forget(owner.uid, issuer=key.issuer, identity=key.identity)
+        return ended
 
     async def lock(self, owner: Owner, passphrase: bytes) -> None:
         """Refuse to sign for a user from now on; see Locks.lock()."""
         await self._locks.lock(owner.uid, passphrase)
+        await self._sessions.withhold(owner.uid)
 
     async def unlock(self, owner: Owner, passphrase: bytes, *, connection: int) -> None:
         """Sign again for a user; see Locks.unlock()."""
         await self._locks.unlock(owner.uid, passphrase, connection=connection)
+        await self._sessions.restore(owner.uid)
 
     def is_locked(self, owner: Owner) -> bool:
         """Return whether signing is locked for a user."""

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from keylessd.clock import Clock
     from keylessd.core.statement import Subject
     from keylessd.flow.threads import Threads
-    from keylessd.identity.source import IdentityRequest, IdentitySource
+    from keylessd.identity.source import Chosen, IdentityRequest
     from keylessd.identity.token import IdentityToken
     from keylessd.keys.issue import CertificateIssuer
     from keylessd.keys.ring import KeyRing, Reuse
@@ -78,7 +78,7 @@ class SignOps:
         self,
         *,
         material: Callable[[Where], Awaitable[TrustMaterial]],
-        source: IdentitySource,
+        choose: Callable[[IdentityRequest], Awaitable[Chosen]],
         instances: Instances,
         issuer: CertificateIssuer,
         ring: KeyRing,
@@ -94,7 +94,7 @@ class SignOps:
 
         Args:
             material: Returns trust root and services of a request's choice.
-            source: Gives identity tokens.
+            choose: Gives identity tokens.
             instances: Knows what a request's choice is called.
             issuer: Checks tokens by the CA's rules.
             ring: Gives key slots.
@@ -108,7 +108,7 @@ class SignOps:
         """
         self._threads = threads
         self._material = material
-        self._source = source
+        self._choose = choose
         self._instances = instances
         self._issuer = issuer
         self._ring = ring
@@ -179,7 +179,7 @@ class SignOps:
         # First, since it needs nobody else: who has no identity is told so at once, also while
         # the trust root cannot be had.
         asked = await self._instances.identity_request(request, must_live=reuse == "never")
-        token = await self._source.token(asked)
+        chosen = await self._choose(asked)
         material = await self._material(request.where)
 
         async def work() -> SignResult:
@@ -191,7 +191,7 @@ class SignOps:
                         request.where,
                         material,
                         asked,
-                        token,
+                        chosen,
                         reuse,
                         progress,
                     )
@@ -202,7 +202,7 @@ class SignOps:
         if request.idempotency_key is None:
             return await work()
         # The issuer and the name, not the token: a retry may come with a fresh one.
-        identity = (token.issuer, token.identity_hint)
+        identity = (chosen.token.issuer, chosen.token.identity_hint)
         fingerprint = fingerprint_of(
             content.op, str(content.to_sign).encode(), request.where, reuse, *identity
         )
@@ -250,7 +250,7 @@ class SignOps:
             # A session's token may have ended while its certificate served. The source knows
             # whether there can be another; what the request brought ends the same way again.
             asked = replace(job.asked, must_live=True)
-            job = replace(job, asked=asked, token=await self._source.token(asked))
+            job = replace(job, asked=asked, chosen=await self._choose(asked))
             await self._issuer.check_token(plan.ca.url, job.token)
         return job
 
@@ -305,9 +305,14 @@ class _Job:
     where: Where
     material: TrustMaterial
     asked: IdentityRequest
-    token: IdentityToken
+    chosen: Chosen
     reuse: Reuse
     progress: Progress
+
+    @property
+    def token(self) -> IdentityToken:
+        """The token that was chosen."""
+        return self.chosen.token
 
 
 def _slot_request(job: _Job, plan: Plan) -> SlotRequest:
@@ -331,6 +336,7 @@ def _attempt_facts(job: _Job, plan: Plan) -> dict[str, Value]:
         "instance": text(job.material.instance),
         "trust": job.material.version,
         "artifact": job.content.facts(),
+        "source": text(job.chosen.source),
         # Claims of a token nobody here has verified; the outcome has what was certified.
         "token": {
             "sha256": job.token.sha256.hex()[:16],

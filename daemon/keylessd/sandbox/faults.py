@@ -64,6 +64,13 @@ class LostReply:
 
 
 @dataclass(frozen=True, slots=True)
+class LateReply:
+    """The request is processed at once, and answered after this time."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Garbage:
     """The request is processed and answered with the right headers and this body."""
 
@@ -78,7 +85,7 @@ class Endless:
     chunk: bytes = b" " * (64 << 10)
 
 
-Fault = Status | Delay | Cut | LostReply | Garbage | Endless
+Fault = Status | Delay | Cut | LostReply | LateReply | Garbage | Endless
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +223,13 @@ class Faults:
                 answer = _Answer()
                 await self._app(scope, receive, answer.take)
                 await _spoil(fault, answer, scope, send)
+            case LateReply():
+                answer = _Answer()
+                await self._app(scope, receive, answer.take)
+                await trio.sleep(fault.seconds)
+                if answer.start is not None:
+                    await send(answer.start)
+                    await send({"type": "http.response.body", "body": answer.body})
             case _:
                 if isinstance(fault, Delay):
                     await trio.sleep(fault.seconds)

@@ -19,6 +19,7 @@ from keylessd.sandbox.faults import (
     FaultController,
     Faults,
     Garbage,
+    LateReply,
     LostReply,
     Rule,
     Status,
@@ -36,6 +37,7 @@ _KINDS: dict[str, type[Fault]] = {
     "delay": Delay,
     "cut": Cut,
     "lost_reply": LostReply,
+    "late_reply": LateReply,
     "garbage": Garbage,
     "endless": Endless,
 }

@@ -54,6 +54,10 @@ class Rooms(Protocol):
         """Put other settings in force."""
         ...
 
+    async def settle(self) -> None:
+        """Finish what is under way without a request and would be lost otherwise."""
+        ...
+
     def cut(self) -> int:
         """Cancel also what shields itself; return how many that were."""
         ...
@@ -103,6 +107,7 @@ class Daemon:
         self._connections: Connections | None = None
         self._dispatcher: Dispatcher | None = None
         self._stop = trio.Event()
+        self._settling = trio.CancelScope()
         self._began = trio.current_time()
         self._reloading = trio.Lock()
         self.settings = start.settings
@@ -162,6 +167,8 @@ class Daemon:
                 await self._stop.wait()
                 with trio.move_on_after(self.settings.timeouts.drain) as patience:
                     await self._connections.ended.wait()
+                    with self._settling:
+                        await rooms.settle()
                 if patience.cancelled_caught:
                     self.cut()
             # After the last reply.
@@ -234,6 +241,7 @@ class Daemon:
         """Stop now."""
         _log.warning("daemon.cut", connections=self.connections)
         self._stop.set()
+        self._settling.cancel()
         if self._rooms is not None:
             self._rooms.cut()
         if self._connections is not None:

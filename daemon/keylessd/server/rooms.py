@@ -170,6 +170,10 @@ class HouseRooms:
         self._house.sessions.caps = _caps(settings)
         self._files.resize(settings.limits.file_cache_mib * MIB)
 
+    async def settle(self) -> None:
+        """Finish what is under way without a request and would be lost otherwise."""
+        await self._house.sessions.settle()
+
     def cut(self) -> int:
         """Cancel also what is past its point of no return."""
         return self._house.sign.cut()

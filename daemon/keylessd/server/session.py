@@ -49,7 +49,6 @@ LONGEST_GATHER: Final = 0.5  # seconds
 # Progress is a courtesy: events are dropped while this many frames wait for a slow reader.
 MAX_WAITING_FRAMES: Final = 256
 # A login waits for a person; its events tell the client what to show, so it always gets them.
-LOGIN_SECONDS: Final = 300.0
 LOGIN_EVENTS: Final = frozenset({"open_url", "device_code", "enter_code"})
 
 Progress = Callable[[str, Mapping[str, str | int]], None]
@@ -227,8 +226,7 @@ class Session:
     def _take(self, message: object, requests: trio.Nursery) -> None:
         if isinstance(message, Request):
             size = sum(map(len, message.attachments.values()))
-            patience = LOGIN_SECONDS if message.op == "login" else self._timeouts.request
-            deadline = trio.current_time() + patience
+            deadline = trio.current_time() + self._timeouts.of(message.op)
             running = _Running(trio.CancelScope(deadline=deadline), size)
             self._running[message.id] = running
             self._running_bytes += size
@@ -246,7 +244,8 @@ class Session:
         elif isinstance(message, Hello):
             self._greeted = True
             self._idle_since = trio.current_time()
-            self._put(Welcome(agent=self._agent, limits=self._wire.limits))
+            limits = {**self._wire.limits, **self._timeouts.told()}
+            self._put(Welcome(agent=self._agent, limits=limits))
             self._flush_soon = True
 
     def _began(self) -> float:

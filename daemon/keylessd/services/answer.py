@@ -17,7 +17,7 @@ from keylessd.errors import (
 )
 from keylessd.services.urls import upstream_message
 
-MAX_RETRY_AFTER = 60.0  # seconds; a longer wish is cut to this
+MAX_RETRY_AFTER = 60.0  # seconds; a longer wish is cut to this, unless the caller says otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class HttpReply:
     url: str
 
 
-def retry_after(reply: HttpReply) -> float | None:
-    """Return how many seconds the service asks to wait, cut to MAX_RETRY_AFTER, or None.
+def retry_after(reply: HttpReply, *, at_most: float = MAX_RETRY_AFTER) -> float | None:
+    """Return how many seconds the service asks to wait, cut to *at_most*, or None.
 
     RFC 9110, 10.2.3. A date is taken relative to the answer's own ``Date``: the clocks of two
     machines need not agree.
@@ -47,11 +47,11 @@ def retry_after(reply: HttpReply) -> float | None:
     if not value:
         return None
     if value.isascii() and value.isdigit():
-        return min(float(value[:9]), MAX_RETRY_AFTER)
+        return min(float(value[:9]), at_most)
     until, since = _http_date(value), _http_date(reply.headers.get("date", ""))
     if until is None or since is None:
         return None
-    return min(max((until - since).total_seconds(), 0.0), MAX_RETRY_AFTER)
+    return min(max((until - since).total_seconds(), 0.0), at_most)
 
 
 def _http_date(value: str) -> datetime | None:
@@ -62,19 +62,20 @@ def _http_date(value: str) -> datetime | None:
         return None
 
 
-def refusal(reply: HttpReply, *, service: str) -> DaemonError:
+def refusal(reply: HttpReply, *, service: str, at_most: float = MAX_RETRY_AFTER) -> DaemonError:
     """Return the error that says what an unwelcome answer means; the caller raises it.
 
     Args:
         reply: An answer whose status is not the one hoped for.
         service: Name of the service.
+        at_most: Seconds that it may ask to wait; more are cut to that.
 
     Returns:
         RateLimitedError for 429; ServiceUnavailableError for 408, 425 and 5xx (but 501 and 505);
         ServiceRefusedError for any other 4xx, 501 and 505; ServiceReplyError for the rest: a
         redirect is never followed, and an unexpected success is none.
     """
-    status, wait = reply.status, retry_after(reply)
+    status, wait = reply.status, retry_after(reply, at_most=at_most)
     said = upstream_message(reply.body)
     message = f"{service} at {reply.url} answered {status}" + (f": {said}" if said else "")
     if status == HTTPStatus.TOO_MANY_REQUESTS:

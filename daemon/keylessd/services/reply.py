@@ -26,14 +26,14 @@ def json_object(reply: HttpReply, service: str) -> dict[str, JsonValue]:
     except StrictJsonError as exc:
         raise ServiceReplyError(
             service,
-            f"{service} answered {reply.status} with a body that is not JSON: {exc}",
+            f"{service} at {reply.url} answered {reply.status} with a body that is not JSON: {exc}",
             url=reply.url,
             status=reply.status,
         ) from exc
     if not isinstance(value, dict):
         raise ServiceReplyError(
             service,
-            f"{service} answered {reply.status} with JSON that is not an object",
+            f"{service} at {reply.url} answered {reply.status} with JSON that is not an object",
             url=reply.url,
             status=reply.status,
         )

@@ -8,11 +8,14 @@ import { pathToFileURL } from 'node:url';
 
 const [modules, port] = process.argv.slice(2);
 const entry = path.join(modules, 'oidc-provider', 'lib', 'index.js');
-const { Provider } = await import(pathToFileURL(entry).href);
+const { Provider, errors } = await import(pathToFileURL(entry).href);
 
 const issuer = `http://127.0.0.1:${port}`;
 const CODE = 'authorization_code';
 const REFRESH = 'refresh_token';
+const MACHINE = 'client_credentials';
+// What a token is asked to be for (RFC 8707): signing, by a JWT that says so, or by one that is opaque.
+const RESOURCES = { 'urn:keyless:signing': 'jwt', 'urn:keyless:opaque': 'opaque' };
 const DEVICE = 'urn:ietf:params:oauth:grant-type:device_code';
 // A native client's loopback redirects may have any port (RFC 8252, 7.3).
 const REDIRECTS = ['http://127.0.0.1/auth/callback', 'http://localhost/auth/callback'];
@@ -28,6 +31,16 @@ function client(id, grants) {
   };
 }
 
+// A client that nobody logs in at. Its id is its identity, so it is a URI below the issuer's.
+const robot = {
+  client_id: `${issuer}/robot`,
+  client_secret: 'secret-of-the-robot',
+  token_endpoint_auth_method: 'client_secret_post',
+  redirect_uris: [],
+  grant_types: [MACHINE],
+  response_types: [],
+};
+
 const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
 
 const provider = new Provider(issuer, {
@@ -35,17 +48,31 @@ const provider = new Provider(issuer, {
   clients: [
     client('sigstore', [CODE, REFRESH, DEVICE]),
     client('no-refresh', [CODE, DEVICE]),
+    robot,
   ],
   cookies: { keys: [randomBytes(32).toString('hex')] },
   claims: { openid: ['sub'], email: ['email', 'email_verified'] },
   // Into the ID token with them: the certificate authority asks no other endpoint.
   conformIdTokenClaims: false,
-  features: { deviceFlow: { enabled: true }, revocation: { enabled: true } },
+  features: {
+    clientCredentials: { enabled: true },
+    deviceFlow: { enabled: true },
+    resourceIndicators: {
+      enabled: true,
+      getResourceServerInfo: (_, resource) => {
+        const accessTokenFormat = RESOURCES[resource];
+        if (accessTokenFormat === undefined) throw new errors.InvalidTarget();
+        return { scope: 'sign', audience: 'sigstore', accessTokenFormat, accessTokenTTL: 300 };
+      },
+    },
+    revocation: { enabled: true },
+  },
   pkce: { required: () => true },
   rotateRefreshToken: true,
   ttl: {
     AccessToken: 300,
     AuthorizationCode: 60,
+    ClientCredentials: 300,
     DeviceCode: 300,
     Grant: 3600,
     IdToken: 300,

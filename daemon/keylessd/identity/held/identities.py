@@ -60,6 +60,11 @@ class HeldOne:
         self.grant = grant
         self.kept = kept
 
+    @property
+    def name(self) -> str:
+        """What its table is called."""
+        return self.settings.name
+
     async def token(self, request: IdentityRequest) -> IdentityToken:
         """Return a token of it; that *request* may have it was decided.
 

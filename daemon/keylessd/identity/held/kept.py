@@ -15,6 +15,7 @@ import trio
 
 from keylessd.errors import DaemonError, IdentityError
 from keylessd.identity.token import MIN_REMAINING
+from keylessd.identity.token_refusal import MAX_WAIT
 from keylessd.log import EventLog
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ JITTER = 0.1  # of the fraction; a thousand machines must not come back as one
 MIN_PAUSE = 10.0  # seconds between two renewals ahead of time
 FIRST_PAUSE = 1.0  # seconds that a failure counts; it doubles with each further one
 MAX_PAUSE = 60.0
-MAX_WAIT = 300.0  # seconds; a longer Retry-After is cut to this
 # For all calls that one token takes; each has a shorter deadline of its own.
 FETCH_SECONDS = 45.0
 

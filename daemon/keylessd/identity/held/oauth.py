@@ -7,6 +7,7 @@ own keys: a provider that is not the configured one must not choose whom the dae
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 class _OAuthSource(ABC):
     """What the two grants have in common."""
+
+    _hint: str  # what to do where no token came
 
     def __init__(
         self,
@@ -68,7 +71,7 @@ class _OAuthSource(ABC):
                 raise unavailable(
                     self._giver,
                     "it granted no ID token",
-                    hint="the scope `openid` has to be among the scopes that are asked for",
+                    hint=self._hint,
                 )
             # Its own claims first: their errors say more.
             token = received(
@@ -123,6 +126,11 @@ class _OAuthSource(ABC):
 class ClientCredentialsSource(_OAuthSource):
     """The client's own identity."""
 
+    _hint = (
+        "the scope `openid` has to be among the scopes that are asked for; of a provider that"
+        ' gives clients nothing but access tokens, set token = "access_token"'
+    )
+
     def __init__(self, settings: HeldSettings, source: ClientCredentials, parts: Parts) -> None:
         super().__init__(
             settings,
@@ -134,12 +142,21 @@ class ClientCredentialsSource(_OAuthSource):
         self._source = source
 
     async def _grant(self, provider: Provider) -> TokenReply:
+        source = self._source
         endpoint = await self._endpoint(provider)
-        return await endpoint.client_credentials(scope=" ".join(self._source.scopes))
+        reply = await endpoint.client_credentials(
+            scope=" ".join(source.scopes), resource=source.resource
+        )
+        if source.token == "access_token":  # noqa: S105  # the name of a kind
+            # Of this grant both are about the client. It is checked as an ID token is.
+            return replace(reply, id_token=reply.access_token, access_token=None)
+        return reply
 
 
 class TokenExchangeSource(_OAuthSource):
     """Another issuer's token, traded in."""
+
+    _hint = "the scope `openid` has to be among the scopes that are asked for"
 
     def __init__(self, settings: HeldSettings, source: TokenExchange, parts: Parts) -> None:
         super().__init__(

@@ -83,7 +83,7 @@ class DeviceLogin:
                 pause = min(MAX_INTERVAL, pause * 2)
             except GrantError as exc:
                 if exc.verdict is Verdict.RETRY:
-                    pause = min(MAX_INTERVAL, max(pause * 2, exc.retry_after_seconds or 0.0))
+                    pause = max(min(MAX_INTERVAL, pause * 2), exc.retry_after_seconds or 0.0)
                     continue
                 if exc.verdict is Verdict.SLOW_DOWN:
                     interval += SLOW_DOWN_SECONDS

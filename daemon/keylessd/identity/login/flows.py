@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # What the client is told on the way: name and facts.
 Tell = Callable[[str, Mapping[str, str | int]], None]
 
-LOGIN_SECONDS = 290.0  # what a person has; the client's own patience is 300 s
+LOGIN_SECONDS = 290.0  # what a person has; the request as a whole has 300 s
 OFFLINE = "offline_access"
 
 _log = EventLog(__name__)
