@@ -16,11 +16,7 @@ from dataclasses import dataclass
 import httpx
 import trio
 
-from keylessd.errors import (
-    ServiceReplyError,
-    ServiceSilentError,
-    ServiceUnavailableError,
-)
+from keylessd.errors import ServiceReplyError, ServiceSilentError, ServiceUnavailableError
 from keylessd.flow.backoff import backoff
 from keylessd.services.answer import MAX_RETRY_AFTER, HttpReply, refusal, retry_after
 from keylessd.services.direct_client import DirectClient
