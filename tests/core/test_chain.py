@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from keylessd.core import chain
 from keylessd.core.chain import verify_chain
 from keylessd.core.trusted_root import Authority, TimeRange
 from keylessd.errors import VerificationError
@@ -95,6 +96,46 @@ def test_remembered_path_does_not_outlive_its_certificates() -> None:
     assert refused(leaf, authority(ca, root), at=AT + SECOND) == "certificate-chain"
 
 
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[tuple[x509.Certificate, ...]]:
+    """What signatures were verified through, path by path."""
+    done: list[tuple[x509.Certificate, ...]] = []
+    verify = chain._verify
+
+    def noted(leaf: x509.Certificate, above: chain._Issuers, at: datetime) -> None:
+        done.append(above.issuers)
+        verify(leaf, above, at)
+
+    monkeypatch.setattr(chain, "_verify", noted)
+    return done
+
+
+def test_a_path_is_verified_once(verified: list[tuple[x509.Certificate, ...]]) -> None:
+    leaf, anchored = mint_leaf(KEY, CA), authority(CA, ROOT)
+    for seconds in range(3):
+        assert verify_chain(leaf, [anchored], AT + seconds * SECOND)
+    assert verified == [anchored.chain]
+
+
+def test_of_another_leaf_only_the_lowest_step_is_verified(
+    verified: list[tuple[x509.Certificate, ...]],
+) -> None:
+    anchored = authority(CA, ROOT)
+    for _ in range(3):
+        assert verify_chain(mint_leaf(KEY, CA), [anchored], AT)
+    assert verified == [anchored.chain, (CA.certificate,), (CA.certificate,)]
+
+
+def test_a_path_that_failed_vouches_for_nothing(
+    verified: list[tuple[x509.Certificate, ...]],
+) -> None:
+    stranger = mint_ca("intermediate", parent=mint_ca("root"))
+    anchored = authority(stranger, ROOT)
+    for _ in range(2):
+        assert refused(mint_leaf(KEY, stranger), anchored) == "certificate-chain"
+    assert verified == [anchored.chain] * 2
+
+
 @pytest.mark.parametrize(
     ("start", "end", "good"),
     [
@@ -155,6 +196,13 @@ def test_authority_of_the_same_name_and_another_key_is_refused() -> None:
 def test_chain_that_does_not_hang_together_is_refused() -> None:
     other = mint_ca("root")
     assert refused(LEAF, authority(CA, other)) == "certificate-chain"
+
+
+def test_chain_with_more_than_the_path_is_refused() -> None:
+    """Who lists an authority below another one means that it is."""
+    beside = mint_ca("another", parent=ROOT)
+    chain_of = replace(GOOD, chain=(CA.certificate, beside.certificate, ROOT.certificate))
+    assert refused(mint_leaf(KEY, CA), chain_of) == "certificate-chain"
 
 
 def test_leaf_of_a_stranger_is_refused() -> None:
@@ -239,6 +287,15 @@ def test_name_of_any_kind_leaves_the_path_alone() -> None:
     name = x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7"), b"\x0c\x03a!b")
     leaf = mint_leaf(KEY, CA, leaf=Leaf(names=(name,)))
     assert verify_chain(leaf, [GOOD], AT)
+
+
+@pytest.mark.parametrize(
+    "names", ["3006a304040141ff", "300587030a0000"], ids=["x400", "three bytes of an address"]
+)
+def test_names_that_the_library_cannot_read_refuse(names: str) -> None:
+    odd = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex(names))
+    leaf = mint_leaf(KEY, CA, leaf=Leaf(names=(), others=((odd, False),)))
+    assert refused(leaf, GOOD) == "certificate-chain"
 
 
 def test_ed25519_leaf() -> None:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from fuzzing import build_der, parse_der
-from keylessd.core import asn1, ed25519ph, keys
+from keylessd.core import asn1, ed25519ph
 from keylessd.core.bundle import Bundle, BundleVersion, MessageSignature
 from keylessd.core.certificate import (
     MAX_CERTIFICATE_BYTES,
@@ -38,7 +38,6 @@ from keylessd.core.keys import (
     spki,
     supported_key,
 )
-from keylessd.core.log_signature import _Key
 from keylessd.core.merkle import leaf_hash, node_hash, verify_consistency
 from keylessd.core.note import MAX_NOTE_BYTES, host_of, parse_checkpoint, verify_checkpoint
 from keylessd.core.sct import (
@@ -345,22 +344,9 @@ def test_curve_that_is_not_supported_is_named() -> None:
         supported_key(ec.generate_private_key(ec.SECP256K1()).public_key())
 
 
-def test_encoded_keys_are_remembered_up_to_a_number() -> None:
-    made = [ed25519.Ed25519PrivateKey.generate().public_key() for _ in range(1100)]
-    sizes = []
-    for key in made:
-        assert spki(key) is spki(key)
-        sizes.append(len(keys._ENCODED))
-    assert max(sizes) == keys._KEPT_ENCODED
-
-
-def test_remembered_keys_are_known_by_their_content() -> None:
-    first, second = KEY.public_key(), ec_key().public_key()
-    again = load_public_key(spki(first))
-    assert _Key(first) == _Key(again)
-    assert hash(_Key(first)) == hash(_Key(again))
-    assert _Key(first) != _Key(second)
-    assert _Key(first) != spki(first)
+def test_a_key_is_encoded_once() -> None:
+    key = ed25519.Ed25519PrivateKey.generate().public_key()
+    assert spki(key) is spki(key)
 
 
 def encoded_point(y: int, *, sign: int = 0, size: int = 32) -> bytes:

@@ -6,6 +6,7 @@ import base64
 import copy
 import hashlib
 import json
+import ssl
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import EllipsisType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from cryptography import x509
@@ -22,13 +23,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keylessd.core import entry as entry_module
 from keylessd.core.bundle import (
     DsseEnvelope,
     MessageSignature,
     TlogEntry,
     parse_bundle,
 )
-from keylessd.core.canonical import canonical_json
+from keylessd.core.canonical import MAX_INTEGER, canonical_json
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
 from keylessd.core.dsse import pae
 from keylessd.core.entry import (
@@ -416,6 +418,41 @@ def test_pem_is_compared_by_its_content(pem: bytes) -> None:
     _check(_entry(hashedrekord_v1(pem)), MESSAGE)
 
 
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loads(raw: bytes, **limits: int) -> NoReturn:
+        raise AssertionError((raw, limits))
+
+    monkeypatch.setattr("keylessd.core.entry.loads", loads)
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize("form", [form for form in FORMS if form.startswith("hashedrekord")])
+def test_what_the_log_itself_writes_need_not_be_read(form: str) -> None:
+    body, content = FORMS[form]
+    _check(_entry(body), content)
+    _check(_entry(_managed(body)), content, verifier=SPKI, is_certificate=False)
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize("is_certificate", [True, False], ids=["certificate", "key"])
+def test_what_cannot_be_read_is_refused_however_it_is_written(*, is_certificate: bool) -> None:
+    label = "CERTIFICATE" if is_certificate else "PUBLIC KEY"
+    pem = f"-----BEGIN {label}-----\n{b64(b'junk')}\n-----END {label}-----\n".encode()
+    entry = _entry(hashedrekord_v1(pem))
+    check = _refusal(
+        lambda: _check(entry, MESSAGE, verifier=b"junk", is_certificate=is_certificate)
+    )
+    assert check == "entry-verifier"
+
+
+@given(st.binary(min_size=1, max_size=300))
+def test_written_like_the_library_writes_it(der: bytes) -> None:
+    """What is compared to the byte has the lines that PEM has."""
+    pem = entry_module._pem("CERTIFICATE", der)
+    assert pem.decode() == ssl.DER_cert_to_PEM_cert(der)
+
+
 def _managed(body: Body) -> Body:
     if "hashedRekordV002" in body["spec"]:
         body = _edited(body, f"{V2_SIGNER}.x509Certificate", ...)
@@ -535,6 +572,27 @@ def _promised(entry: TlogEntry = PROMISED) -> TlogEntry:
 
 def test_promise_is_over_this_payload() -> None:
     assert set_payload(PROMISED) == PAYLOAD_OF_PROMISED
+
+
+@pytest.mark.parametrize("part", ["log_index", "integrated_time"])
+def test_numbers_in_a_promise_have_the_digits_that_json_can_say(part: str) -> None:
+    largest = replace(PROMISED, **{part: (1 << 53) - 1})
+    assert b":9007199254740991" in set_payload(largest)
+    beyond = replace(PROMISED, **{part: 1 << 53})
+    assert _refusal(lambda: set_payload(beyond)) == "inclusion-promise"
+
+
+@given(st.binary(max_size=80), st.integers(0, MAX_INTEGER), st.integers(0, MAX_INTEGER))
+def test_promise_is_over_canonical_json(body: bytes, index: int, seconds: int) -> None:
+    entry = replace(PROMISED, body=body, log_index=index, integrated_time=seconds)
+    assert set_payload(entry) == canonical_json(
+        {
+            "body": b64(body),
+            "integratedTime": seconds,
+            "logID": "ab" * 32,
+            "logIndex": index,
+        }
+    )
 
 
 def test_promise_without_a_time_has_no_payload() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from keylessd.core.certificate import parse_leaf
 from keylessd.core.keys import spki
 from keylessd.core.sct import (
+    MAX_SCTS,
     PRECERTIFICATE_SIGNING_OID,
     SCT_LIST_OID,
     SignedCertificateTimestamp,
@@ -113,11 +114,13 @@ def test_truncated_list_is_refused(size: int) -> None:
     "raw",
     [
         encode_sct_list([SCT]) + b"\x00",
+        encode_sct_list([SCT]) + encode_sct_list([SCT])[2:],
+        encode_sct_list([SCT])[:-1] + b"e\x00",
         encode_sct_list([]),
         encode_sct_list([SCT] * 33),
         b"\x00\x02\x00\x01",
     ],
-    ids=["trailing-byte", "empty", "too-many", "short-item"],
+    ids=["trailing-byte", "trailing-item", "longer-inside", "empty", "too-many", "short-item"],
 )
 def test_malformed_list_is_refused(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
@@ -272,6 +275,12 @@ def test_garbage_in_the_extension_is_refused(scene: Scene) -> None:
     with pytest.raises(VerificationError) as error:
         verify_scts(scene.path(parse_leaf(der(leaf))), [scene.log.trusted()])
     assert error.value.check in {"sct-format", "certificate-format"}
+
+
+def test_more_promises_than_allowed_are_refused(scene: Scene) -> None:
+    many = sct_list_extension([scene.promise()] * (MAX_SCTS + 1))
+    leaf = mint_leaf(scene.key, scene.ca, leaf=Leaf(others=((many, False),)))
+    assert refused(scene.path(leaf), scene.log.trusted()) == "sct-format"
 
 
 @pytest.mark.parametrize(

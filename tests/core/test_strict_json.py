@@ -197,7 +197,7 @@ def test_timestamp_round_trip(time: datetime) -> None:
     assert parse_timestamp(format_timestamp(time)) == time
 
 
-KNOWN = ("logIndex", "hashes", "name", "raw", "part", "when", "kind")
+KNOWN = frozenset({"logIndex", "hashes", "name", "raw", "part", "when", "kind"})
 
 
 def _fields(value: object) -> Fields:
@@ -216,6 +216,12 @@ def test_known_key_with_underscores_is_refused_and_unknown_is_ignored() -> None:
         _fields({"log_index": "1"})
 
 
+def test_unknown_key_is_the_one_that_is_named() -> None:
+    value = {"name": "x", "stranger": 1}
+    with pytest.raises(StrictJsonError, match="unknown key 'stranger'"):
+        Fields(value, path="thing", known=KNOWN, closed=True)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("value", [{}, dict.fromkeys(KNOWN)], ids=["absent", "null"])
 def test_absent_and_null_are_the_zero_value(value: dict[str, object]) -> None:
     fields = _fields(value)
@@ -223,8 +229,8 @@ def test_absent_and_null_are_the_zero_value(value: dict[str, object]) -> None:
     assert fields.octets("raw") == b""
     assert fields.int64("logIndex") == 0
     assert fields.timestamp("when") is None
-    assert fields.child("part", ()) is None
-    assert fields.children("hashes", (), limit=1) == []
+    assert fields.child("part", frozenset()) is None
+    assert fields.children("hashes", frozenset(), limit=1) == []
     assert fields.octet_items("hashes", limit=1) == []
     assert fields.enumerated("kind", {"A": 1}, default=7) == 7
     assert fields.value("name") is None
@@ -256,11 +262,11 @@ def test_lists_are_limited_and_typed() -> None:
         with pytest.raises(StrictJsonError, match=r"thing\.hashes"):
             _fields({"hashes": wrong}).octet_items("hashes", limit=2)
     with pytest.raises(StrictJsonError, match=r"thing\.hashes\[1\] is not an object"):
-        _fields({"hashes": [{}, 1]}).children("hashes", (), limit=2)
+        _fields({"hashes": [{}, 1]}).children("hashes", frozenset(), limit=2)
 
 
 def test_path_of_a_nested_field_is_told() -> None:
-    part = _fields({"part": {"raw": "?"}}).child("part", ("raw",))
+    part = _fields({"part": {"raw": "?"}}).child("part", frozenset({"raw"}))
     assert part is not None
     with pytest.raises(StrictJsonError, match=r"^thing\.part\.raw: not standard base64"):
         part.octets("raw")

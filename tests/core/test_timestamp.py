@@ -310,6 +310,14 @@ def test_stamp_with_another_nonce(answered: int | None) -> None:
 # --- 3: the signature ----------------------------------------------------------------------
 
 Attributes = list[asn1.Attribute]
+
+
+def test_attribute_of_another_type_cannot_be_read() -> None:
+    typed = attribute(asn1.OID_ATTR_CONTENT_TYPE, b"no object identifier")
+    response = stamp(TSA, SIGNATURE, at=AT, edit_attributes=lambda given: [typed, *given[1:]])
+    assert refused(response) == "timestamp-format"
+
+
 OTHER = attribute(asn1.OID_ATTR_CONTENT_TYPE, asn1.OID_SIGNED_DATA)
 WRONG_DIGEST = attribute(asn1.OID_ATTR_MESSAGE_DIGEST, b"\x00" * 32)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 _LISTED = (
     (
         (
-            "keylessd.core.certificate.signer_of: condition: not isinstance(extension.value, "
+            "keylessd.core.certificate._signer_of: condition: not isinstance(extension.value, "
             "x509.UnrecognizedExtension) in name is None or not isinstance(extension.value, "
             "x509.UnrecognizedExtension)"
         ),
@@ -103,6 +103,20 @@ _LISTED = (
             "len(found) < tile.width"
         ),
         "whatever is too short or too long is refused after the loop",
+    ),
+    (
+        (
+            "keylessd.core.strict_json.Fields.__init__: boundary: value.keys() <= known, the "
+            "first sign"
+        ),
+        "the look at each key that follows says the same",
+    ),
+    (
+        (
+            "keylessd.core.strict_json.decode_base64: condition: text.endswith('=') in "
+            "text.endswith('=') and (not _is_well_padded(text))"
+        ),
+        "without padding the last digit may be any",
     ),
     (
         (

@@ -203,7 +203,7 @@ def _forget() -> None:
         if name.startswith("keylessd."):
             for value in list(vars(module).values()):
                 clear = getattr(value, "cache_clear", None)
-                if clear is not None:
+                if clear is not None and not isinstance(value, type):
                     clear()
 
 

@@ -18,6 +18,7 @@ from sigstore.verify.policy import Identity
 
 from keylessd.core.bundle import Bundle, BundleVersion, parse_bundle, serialize_bundle
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
+from keylessd.core.timestamp import UNVERIFIABLE, verify_timestamp
 from keylessd.core.trusted_root import TrustedRoot, parse_trusted_root, serialize_trusted_root
 from keylessd.core.verify import verify_bundle
 from keylessd.errors import VerificationError
@@ -120,9 +121,25 @@ class Subject:
         good, read = parse_bundle(json.dumps(self.value).encode()), parse_bundle(raw)
         if read in (good, replace(good, timestamps=())):
             return None
+        if self._differ_in_nothing_that_counts(good, read):
+            return None
         if good.version is BundleVersion.V01 and read == _without_checkpoints(good):
             return None
         return f"accepted; they say {theirs}"
+
+    def _differ_in_nothing_that_counts(self, good: Bundle, read: Bundle) -> bool:
+        """Return whether timestamps that say nothing stand beside good ones, and that is all."""
+        if replace(read, timestamps=()) != replace(good, timestamps=()):
+            return False
+        checks = {self._check_of(stamp, read) for stamp in read.timestamps}
+        return ACCEPTED in checks and checks <= {ACCEPTED, *UNVERIFIABLE}
+
+    def _check_of(self, stamp: bytes, read: Bundle) -> str:
+        try:
+            verify_timestamp(stamp, read.content.signature, self.root.timestamp_authorities)
+        except VerificationError as error:
+            return error.check
+        return ACCEPTED
 
 
 def _without_checkpoints(bundle: Bundle) -> Bundle:

@@ -166,6 +166,18 @@ def two_stamps(offset: timedelta) -> Mint:
     return mint
 
 
+def beside_good(other: Callable[[bytes], bytes]) -> Mint:
+    """A good timestamp, and one that proves nothing either way."""
+
+    def mint(rng: random.Random) -> Minted:
+        world = _world(rng, generation=2)
+        bundle = _bundle(rng, world)
+        more = other(bundle.content.signature)
+        return Minted(replace(bundle, timestamps=(*bundle.timestamps, more)), world.root())
+
+    return mint
+
+
 def promised(offset: timedelta) -> Mint:
     """A promise of another time, with no timestamp beside it."""
 
@@ -401,6 +413,12 @@ FAULTS: dict[str, Mint] = {
     "stamped twice": two_stamps(SECOND),
     "stamped twice, once after the leaf": two_stamps(2 * LIFETIME),
     "stamped twice, once before it": two_stamps(-2 * LIFETIME),
+    "unreadable stamp beside a good one": beside_good(
+        lambda signature: stamp(mint_tsa(), signature, at=SIGNED)[:-9]
+    ),
+    "stranger's stamp beside a good one": beside_good(
+        lambda signature: stamp(mint_tsa(), signature, at=SIGNED)
+    ),
     # promises
     "promised at its start": promised(START - SIGNED),
     "promised at its end": promised(START + LIFETIME - SIGNED),

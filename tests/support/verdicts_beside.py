@@ -72,6 +72,11 @@ VERDICTS = (
         True,
         "form and signer of a timestamp",
     ),
+    Verdict(
+        ("unreadable stamp beside a good one",),
+        False,
+        "a timestamp that cannot be read, beside a good one",
+    ),
     Verdict(("index of another in v2",), True, "Rekor v2: entry's index is not the proof's"),
     Verdict(
         ("another origin", "another origin in v1", "origin with a tree in v2"),

@@ -4,6 +4,7 @@ Declarations and their strict DER codec only; nothing here verifies anything. An
 evaluated when a class is declared, so this module does without postponed evaluation.
 """
 
+from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 from cryptography import x509
@@ -249,8 +250,17 @@ def decode(kind: type[T], raw: bytes) -> T:
     Raises:
         ValueError: The bytes are not strict DER of that type.
     """
+    return _decoded(kind, asn1.decode_der, kind, raw)
+
+
+def decode_value(kind: type[T], value: asn1.TLV) -> T:
+    """Decode a field of any type as *kind*, like decode()."""
+    return _decoded(kind, value.parse, kind)
+
+
+def _decoded(kind: type[T], codec: Callable[..., T], *args: object) -> T:
     try:
-        return asn1.decode_der(kind, raw)
+        return codec(*args)
     except ValueError:
         raise
     except Exception as exc:  # the codec is native code; whatever it raises is bad input

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -14,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from keylessd.core import asn1
 from keylessd.core.keys import PublicKey, supported_key
+from keylessd.core.remembered import Remembered
 from keylessd.errors import InvalidInputError, VerificationError
 
 MAX_CERTIFICATE_BYTES = 64 << 10  # Fulcio's have 1 to 3 KiB
@@ -140,8 +142,8 @@ def _read(load: Callable[[bytes], x509.Certificate], raw: bytes) -> x509.Certifi
         certificate = load(raw)
         serial_number = certificate.serial_number
         # The parts that parse lazily, so that whoever asks for them later meets no error.
-        _ = certificate.version, certificate.issuer, certificate.subject, certificate.extensions
-        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        _ = certificate.version, certificate.issuer, certificate.subject
+        _ = validity_of(certificate), _extensions_of(certificate)
     except ValueError:
         raise
     except Exception as exc:  # whatever else the library raises or warns of, the bytes are bad
@@ -159,27 +161,48 @@ def extension_of(certificate: x509.Certificate, kind: type[E]) -> x509.Extension
         certificate: One whose extensions are known to parse.
         kind: The extension's own class: what the library calls it, no class above that.
     """
+    found: x509.Extension[E] | None = _extensions_of(certificate).get(kind)
+    return found
+
+
+def _by_kind(certificate: x509.Certificate) -> dict[type, x509.Extension[Any]]:
     # The library's own search asks an abstract class about each one, which is slow.
+    found: dict[type, x509.Extension[Any]] = {}
     for extension in certificate.extensions:
-        if type(extension.value) is kind:
-            found: x509.Extension[E] = extension
-            return found
-    return None
+        found.setdefault(type(extension.value), extension)
+    return found
 
 
-@lru_cache(maxsize=_PARSED_CERTIFICATES)
+_extensions_of = Remembered(_by_kind, most=_PARSED_CERTIFICATES)
+
+
+def _read_validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
+# The first and the last second in which a certificate is valid, aware.
+validity_of = Remembered(_read_validity, most=_PARSED_CERTIFICATES)
+
+
 def key_of(certificate: x509.Certificate) -> PublicKey:
     """Return the certificate's public key.
 
     Raises:
         VerificationError: ``certificate-key``.
     """
+    return _known_keys(certificate)
+
+
+def _key_of(certificate: x509.Certificate) -> PublicKey:
     try:
         return supported_key(certificate.public_key())
     except (InvalidInputError, ValueError, UnsupportedAlgorithm) as exc:
         raise VerificationError(
             "certificate-key", f"the certificate's key cannot be used: {str(exc)[:200]!r}"
         ) from exc
+
+
+_known_keys = Remembered(_key_of, most=_PARSED_CERTIFICATES)
 
 
 # --- profile -------------------------------------------------------------------------------
@@ -233,7 +256,6 @@ def _check_code_signing(certificate: x509.Certificate) -> None:
 # --- identity ------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=_PARSED_CERTIFICATES)
 def signer_of(certificate: x509.Certificate) -> Signer:
     """Return whom the certificate names, all of it decoded.
 
@@ -245,6 +267,10 @@ def signer_of(certificate: x509.Certificate) -> Signer:
             ``certificate-extension`` if one of Fulcio's extensions is not text in its encoding,
             ``certificate-issuer`` if the issuer is missing, empty, or stated twice differently.
     """
+    return _known_signers(certificate)
+
+
+def _signer_of(certificate: x509.Certificate) -> Signer:
     identity, kind = _identity_of(certificate)
     values: dict[str, str] = {}
     for extension in certificate.extensions:
@@ -261,6 +287,9 @@ def signer_of(certificate: x509.Certificate) -> Signer:
     if not issuer:
         raise VerificationError("certificate-issuer", "the certificate names no OIDC issuer")
     return Signer(identity, kind, issuer, MappingProxyType(values))
+
+
+_known_signers = Remembered(_signer_of, most=_PARSED_CERTIFICATES)
 
 
 def _identity_of(certificate: x509.Certificate) -> tuple[str, IdentityKind]:

@@ -6,10 +6,9 @@ the leaf may be used for is judged by core.certificate and core.timestamp.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -22,14 +21,17 @@ from cryptography.x509.verification import (
 )
 from cryptography.x509.verification import VerificationError as PathError
 
-from keylessd.core.certificate import extension_of
+from keylessd.core.certificate import extension_of, validity_of
 from keylessd.core.ed25519_path import has_ed25519, verify_ed25519_path
+from keylessd.core.remembered import Memory
 from keylessd.errors import VerificationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from keylessd.core.trusted_root import Authority
+
+_Chain: TypeAlias = "tuple[x509.Certificate, ...]"
 
 _KEPT_AUTHORITIES = 64  # a trust root has a few
 _KEPT_PATHS = 512  # verified paths of recent leaves; a daemon signs many artifacts with one leaf
@@ -92,7 +94,7 @@ def check_valid_at(certificate: x509.Certificate, at: datetime, *, what: str, ch
         VerificationError: Under the name *check*.
     """
     second = at.replace(microsecond=0)
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    start, end = validity_of(certificate)
     if not start <= second <= end:
         raise VerificationError(
             check,
@@ -136,7 +138,6 @@ class _BadPathError(ValueError):
     """There is no time at which the path is good; the message says why."""
 
 
-@lru_cache(maxsize=_KEPT_PATHS)
 def _signed_path(
     leaf: x509.Certificate,
     chain: tuple[x509.Certificate, ...],
@@ -147,15 +148,18 @@ def _signed_path(
     Time enters such a verification through the validity periods alone. So the path is verified
     at the first second that could lie in all of them, and the caller compares the periods.
     """
+    key = (id(leaf), id(chain), usage)
+    known = _PATHS.get(key)
+    if known is not None:
+        return known[1]
     try:
-        issuers = _issuers_of(leaf.issuer, chain, usage)
-        start = max(certificate.not_valid_before_utc for certificate in (leaf, *issuers))
-        seen = _seen(issuers)
-        if seen.verified:
-            _verify(leaf, issuers[:1], start)
+        upper = _upper_part(leaf.issuer, chain, usage)
+        start = max(validity_of(leaf)[0], upper.start)
+        if upper.verified:
+            _verify(leaf, upper.lowest, start)
         else:
-            _verify(leaf, issuers, start)
-            seen.verified = seen.is_plain
+            _verify(leaf, upper.whole, start)
+            upper.verified = upper.is_plain
     except _BadPathError:
         raise
     except PathError as exc:
@@ -167,63 +171,90 @@ def _signed_path(
         x509.DuplicateExtension,
     ) as exc:
         raise _BadPathError(f"the certificate's path cannot be built: {str(exc)[:200]}") from exc
-    return (leaf, *issuers)
+    path = (leaf, *upper.whole.issuers)
+    return _PATHS.put(key, (chain, path))[1]
 
 
-@lru_cache(maxsize=_KEPT_AUTHORITIES)
-def _issuers_of(
-    name: x509.Name, chain: tuple[x509.Certificate, ...], usage: x509.ObjectIdentifier
-) -> tuple[x509.Certificate, ...]:
-    """Return the part of the chain above a certificate that *name* issued.
-
-    The issuer is looked up by name, as a chain may serve leaves of several levels.
-    """
-    names = [certificate.subject for certificate in chain]
-    if name not in names:
-        raise _BadPathError("the certificate was issued by another authority")
-    issuers = chain[names.index(name) :]
-    for authority in issuers:
-        _check_authority_usage(authority, usage)
-        _check_may_issue(authority, is_anchor=authority is issuers[-1])
-    return issuers
+# By the objects themselves: to look certificates up by their content takes longer than much of
+# what is done with them. Each value holds on to its objects, so that no other can have their id.
+_PATHS: Memory[tuple[int, int, x509.ObjectIdentifier], tuple[_Chain, _Chain]] = Memory(_KEPT_PATHS)
+_UPPER_PARTS: Memory[tuple[int, int, x509.ObjectIdentifier], tuple[_Chain, _UpperPart]] = Memory(
+    _KEPT_AUTHORITIES
+)
 
 
-@dataclass(slots=True)
-class _Seen:
-    """What is known of the upper part of paths.
+class _Issuers:
+    """What a path is verified against.
 
     Attributes:
+        issuers: The certificates above the leaf, the anchor last.
+        intermediates: Those of them that are no anchor.
+        policy: What the library is to demand, None where it refuses the authorities' keys.
+    """
+
+    __slots__ = ("intermediates", "issuers", "policy")
+
+    def __init__(self, issuers: tuple[x509.Certificate, ...]) -> None:
+        self.issuers = issuers
+        self.intermediates = list(issuers[:-1])
+        self.policy = None if has_ed25519(issuers) else _policy(issuers)
+
+
+class _UpperPart:
+    """What is known of the part of paths above their leaf.
+
+    Attributes:
+        whole: All of it.
+        lowest: The leaf's issuer alone, as if it were the anchor.
+        start: The first second in which all of it is valid.
         is_plain: Whether nothing in it depends on what the leaf says: no constraints on names.
         verified: Whether a whole path with it was verified, and it is plain. Of another leaf
             below it, only the lowest step is left to verify.
     """
 
-    is_plain: bool
-    verified: bool = False
+    __slots__ = ("is_plain", "lowest", "start", "verified", "whole")
+
+    def __init__(self, issuers: tuple[x509.Certificate, ...]) -> None:
+        self.whole = _Issuers(issuers)
+        self.lowest = _Issuers(issuers[:1])
+        self.start = max(validity_of(certificate)[0] for certificate in issuers)
+        limits = [extension_of(certificate, x509.NameConstraints) for certificate in issuers]
+        self.is_plain = not any(limits)
+        self.verified = False
 
 
-@lru_cache(maxsize=_KEPT_AUTHORITIES)
-def _seen(issuers: tuple[x509.Certificate, ...]) -> _Seen:
-    limits = [extension_of(certificate, x509.NameConstraints) for certificate in issuers]
-    return _Seen(is_plain=not any(limits))
+def _upper_part(
+    name: x509.Name, chain: tuple[x509.Certificate, ...], usage: x509.ObjectIdentifier
+) -> _UpperPart:
+    """Return the part of the chain above a certificate that *name* issued.
+
+    The issuer is looked up by name, as a chain may serve leaves of several levels.
+    """
+    level = next((n for n, issuer in enumerate(chain) if issuer.subject == name), None)
+    if level is None:
+        raise _BadPathError("the certificate was issued by another authority")
+    key = (id(chain), level, usage)
+    known = _UPPER_PARTS.get(key)
+    if known is None:
+        issuers = chain[level:]
+        for authority in issuers:
+            _check_authority_usage(authority, usage)
+            _check_may_issue(authority, is_anchor=authority is issuers[-1])
+        known = _UPPER_PARTS.put(key, (chain, _UpperPart(issuers)))
+    return known[1]
 
 
-def _verify(leaf: x509.Certificate, issuers: tuple[x509.Certificate, ...], at: datetime) -> None:
-    policy = _policy(issuers)
-    if policy is None:
-        verify_ed25519_path(leaf, issuers)
+def _verify(leaf: x509.Certificate, above: _Issuers, at: datetime) -> None:
+    if above.policy is None:
+        verify_ed25519_path(leaf, above.issuers)
         return
     time = at.astimezone(UTC).replace(tzinfo=None)
-    verifier = policy.time(time).build_client_verifier()
-    if verifier.verify(leaf, list(issuers[:-1])).chain != [leaf, *issuers]:
+    verifier = above.policy.time(time).build_client_verifier()
+    if verifier.verify(leaf, above.intermediates).chain != [leaf, *above.issuers]:
         raise _BadPathError("the certificate's path leaves the authority's chain")
 
 
-@lru_cache(maxsize=_KEPT_AUTHORITIES)
-def _policy(issuers: tuple[x509.Certificate, ...]) -> PolicyBuilder | None:
-    """Return what the library is to demand, None where it refuses the authorities' keys."""
-    if has_ed25519(issuers):
-        return None
+def _policy(issuers: tuple[x509.Certificate, ...]) -> PolicyBuilder:
     # The anchor alone is in the store. An intermediate there would be an anchor itself, and the
     # validity of those above it would never be looked at.
     return (

@@ -43,6 +43,11 @@ class HashAlgorithm(enum.StrEnum):
         raise ValueError(f"unsupported hash algorithm {name!r}")
 
 
+_FUNCTIONS = {
+    HashAlgorithm.SHA256: hashlib.sha256,
+    HashAlgorithm.SHA384: hashlib.sha384,
+    HashAlgorithm.SHA512: hashlib.sha512,
+}
 _SIZES = {HashAlgorithm.SHA256: 32, HashAlgorithm.SHA384: 48, HashAlgorithm.SHA512: 64}
 _HASHES: dict[HashAlgorithm, type[hashes.SHA256 | hashes.SHA384 | hashes.SHA512]] = {
     HashAlgorithm.SHA256: hashes.SHA256,
@@ -67,7 +72,7 @@ class Digest:
     value: bytes
 
     def __post_init__(self) -> None:
-        if len(self.value) != self.algorithm.size:
+        if len(self.value) != _SIZES[self.algorithm]:
             raise ValueError(
                 f"{self.algorithm.value} digest of {len(self.value)} bytes; "
                 f"it has {self.algorithm.size}"
@@ -84,4 +89,4 @@ class Digest:
 
 def digest_of(algorithm: HashAlgorithm, data: bytes) -> Digest:
     """Return the digest of *data*."""
-    return Digest(algorithm, hashlib.new(algorithm.value, data).digest())
+    return Digest(algorithm, _FUNCTIONS[algorithm](data).digest())

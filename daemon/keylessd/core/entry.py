@@ -6,6 +6,7 @@ Does not know the log: inclusion, checkpoints and which log it is are others' bu
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from keylessd.core.bundle import DsseEnvelope, MessageSignature, TlogEntry
-from keylessd.core.canonical import canonical_json
+from keylessd.core.canonical import MAX_INTEGER
 from keylessd.core.certificate import key_of, read_certificate, read_pem_certificate
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
 from keylessd.core.keys import (
@@ -35,12 +36,14 @@ from keylessd.errors import InvalidInputError, VerificationError
 
 MAX_BODY_BYTES = 16 << 20  # bytes; a body of Rekor v1 may carry a payload
 
+_PEM_LINE = re.compile(r".{1,64}")
 _HASHEDREKORD_V1 = ("hashedrekord", "0.0.1")
 _HASHEDREKORD_V2 = ("hashedrekord", "0.0.2")
 _DSSE_V1 = ("dsse", "0.0.1")
 _INTOTO_V1 = ("intoto", "0.0.2")
 _GENERATIONS = {_HASHEDREKORD_V1: 1, _DSSE_V1: 1, _INTOTO_V1: 1, _HASHEDREKORD_V2: 2}
 _MESSAGE_KINDS = frozenset({_HASHEDREKORD_V1, _HASHEDREKORD_V2})
+_ANY: frozenset[str] = frozenset()  # bodies may have keys that are not looked at
 _ENVELOPE_KINDS = frozenset({_DSSE_V1, _INTOTO_V1, _HASHEDREKORD_V2})
 
 
@@ -98,10 +101,11 @@ def check_entry(
         raise VerificationError(
             "entry-kind", f"a {entry.kind} {entry.version} entry cannot log such a bundle"
         )
-    if claimed == _HASHEDREKORD_V2 and _is_rebuilt(entry.body, content, signer, digest):
+    if entry.body == _rebuilt(claimed, content, signer, digest):
+        _check_readable(signer)
         return
     try:
-        body = Fields(loads(entry.body, max_bytes=MAX_BODY_BYTES), path="body", known=())
+        body = Fields(loads(entry.body, max_bytes=MAX_BODY_BYTES), path="body", known=_ANY)
         actual = (body.text("kind"), body.text("apiVersion"))
         if actual != claimed:
             raise VerificationError(
@@ -154,17 +158,13 @@ def set_payload(entry: TlogEntry) -> bytes:
     """
     if entry.integrated_time is None:
         raise VerificationError("inclusion-promise", "the entry has no integrated time")
-    try:
-        return canonical_json(
-            {
-                "body": encode_base64(entry.body),
-                "integratedTime": entry.integrated_time,
-                "logID": entry.log_id.hex(),
-                "logIndex": entry.log_index,
-            }
-        )
-    except ValueError as exc:
-        raise VerificationError("inclusion-promise", "index or time is out of range") from exc
+    if max(entry.integrated_time, entry.log_index) > MAX_INTEGER:
+        raise VerificationError("inclusion-promise", "index or time is out of range")
+    # Canonical JSON (RFC 8785): the keys are in order, and no value needs an escape.
+    return (
+        f'{{"body":"{encode_base64(entry.body)}","integratedTime":{entry.integrated_time},'
+        f'"logID":"{entry.log_id.hex()}","logIndex":{entry.log_index}}}'
+    ).encode("ascii")
 
 
 def verify_set(entry: TlogEntry, key: PublicKey) -> None:
@@ -201,26 +201,46 @@ def _check_hashedrekord_v1(
     _match_hash(_child(_child(spec, "data"), "hash"), digest)
 
 
-def _is_rebuilt(
-    body: bytes,
+def _rebuilt(
+    kind: tuple[str, str],
     content: MessageSignature | DsseEnvelope,
     signer: _Signer,
     digest: Digest | None,
-) -> bool:
-    """Return whether the body is, to the byte, what Rekor v2 stores for this signature.
+) -> bytes | None:
+    """Return what the log stores for this signature, None if that is not known to the byte.
 
-    Its specification lets the whole leaf be rebuilt, which leaves no room for a field that means
-    something to another reader.
+    The specification of Rekor v2 lets the whole leaf be rebuilt, which leaves no room for a field
+    that means something to another reader. What Rekor v1 writes of its own for a digest is known
+    likewise, but others may have written theirs in another way.
     """
     if digest is None:
-        return False
-    return body == hashedrekord_v2_body(
+        return None
+    if kind == _HASHEDREKORD_V1:
+        return _hashedrekord_v1_body(digest, content.signature, signer)
+    if kind != _HASHEDREKORD_V2:
+        return None
+    return hashedrekord_v2_body(
         digest,
         content.signature,
         verifier=signer.der,
         is_certificate=signer.is_certificate,
         details=_details_of(_key_of(signer), digest.algorithm),
     )
+
+
+def _hashedrekord_v1_body(digest: Digest, signature: bytes, signer: _Signer) -> bytes:
+    pem = _pem("CERTIFICATE" if signer.is_certificate else "PUBLIC KEY", signer.der)
+    return (
+        '{"apiVersion":"0.0.1","kind":"hashedrekord","spec":{"data":{"hash":'
+        f'{{"algorithm":"{digest.algorithm.value}","value":"{digest.hex}"}}}},"signature":'
+        f'{{"content":"{encode_base64(signature)}","publicKey":'
+        f'{{"content":"{encode_base64(pem)}"}}}}}}}}'
+    ).encode("ascii")
+
+
+def _pem(label: str, der: bytes) -> bytes:
+    lines = "\n".join(_PEM_LINE.findall(encode_base64(der)))
+    return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n".encode("ascii")
 
 
 def _explain_hashedrekord_v2(
@@ -279,14 +299,14 @@ def _check_intoto(spec: Fields, content: DsseEnvelope, signer: _Signer) -> None:
 
 
 def _child(fields: Fields, name: str) -> Fields:
-    child = fields.child(name, ())
+    child = fields.child(name, _ANY)
     if child is None:
         fields.fail(name, "missing")
     return child
 
 
 def _only_signature(fields: Fields) -> Fields:
-    signatures = fields.children("signatures", (), limit=1)
+    signatures = fields.children("signatures", _ANY, limit=1)
     if not signatures:
         fields.fail("signatures", "empty")
     return signatures[0]
@@ -328,6 +348,17 @@ def _match_pem(pem: bytes, signer: _Signer) -> None:
             "entry-verifier", "the logged verifier is not PEM of the bundle's kind of signer"
         ) from exc
     _match("verifier", found, wanted)
+
+
+def _check_readable(signer: _Signer) -> None:
+    """Check what reading a body would have: that it names a certificate, or a key."""
+    try:
+        if signer.is_certificate:
+            read_certificate(signer.der)
+        else:
+            load_public_key(signer.der)
+    except (ValueError, InvalidInputError) as exc:
+        raise VerificationError("entry-verifier", "the signer cannot be read") from exc
 
 
 def _key_of(signer: _Signer) -> PublicKey:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
 from keylessd.core.ed25519ph import verify_prehashed
+from keylessd.core.remembered import Remembered
 from keylessd.errors import InvalidInputError
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
@@ -27,11 +28,9 @@ _CURVE_DETAILS = {
     "secp384r1": "PKIX_ECDSA_P384_SHA_384",
     "secp521r1": "PKIX_ECDSA_P521_SHA_512",
 }
+_PREHASHED = {algorithm: Prehashed(algorithm.hash()) for algorithm in HashAlgorithm}
+_ECDSA = {algorithm: ec.ECDSA(prehashed) for algorithm, prehashed in _PREHASHED.items()}
 _NAMED_RSA_BITS = frozenset({2048, 3072, 4096})
-
-# Keys of logs are encoded for every signature of theirs. They cannot be looked up by their content.
-_KEPT_ENCODED = 512
-_ENCODED: dict[int, tuple[PublicKey, bytes]] = {}
 
 
 class BadSignatureError(ValueError):
@@ -89,16 +88,17 @@ def supported_key(key: object) -> PublicKey:
 
 def spki(key: PublicKey) -> bytes:
     """Return the key as DER of its SubjectPublicKeyInfo."""
-    known = _ENCODED.get(id(key))
-    if known is None:
-        der = key.public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        if len(_ENCODED) >= _KEPT_ENCODED:
-            _ENCODED.clear()
-        # The key is kept with it, so that no other key can have its id meanwhile.
-        known = _ENCODED[id(key)] = (key, der)
-    return known[1]
+    return _encoded(key)
+
+
+def _encode(key: PublicKey) -> bytes:
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+# Keys of logs are encoded for every signature of theirs.
+_encoded = Remembered(_encode, most=512)
 
 
 def key_details(key: PublicKey) -> str:
@@ -164,18 +164,18 @@ def verify_digest(key: PublicKey, signature: bytes, digest: Digest) -> None:
         BadSignatureError: It does not verify; or it is of an Ed25519 key, which signs no digest but
             SHA-512 (Ed25519ph).
     """
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-        if digest.algorithm is not HashAlgorithm.SHA512:
-            raise BadSignatureError("Ed25519 signs messages, or SHA-512 digests")
-        if not verify_prehashed(raw, signature, digest.value):
-            raise BadSignatureError
-        return
-    prehashed = Prehashed(digest.algorithm.hash())
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, digest.value, ec.ECDSA(prehashed))
-        else:
+            key.verify(signature, digest.value, _ECDSA[digest.algorithm])
+            return
+        if isinstance(key, rsa.RSAPublicKey):
+            prehashed = _PREHASHED[digest.algorithm]
             key.verify(signature, digest.value, padding.PKCS1v15(), prehashed)
+            return
     except (InvalidSignature, UnsupportedAlgorithm) as exc:
         raise BadSignatureError from exc
+    raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    if digest.algorithm is not HashAlgorithm.SHA512:
+        raise BadSignatureError("Ed25519 signs messages, or SHA-512 digests")
+    if not verify_prehashed(raw, signature, digest.value):
+        raise BadSignatureError

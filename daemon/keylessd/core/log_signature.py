@@ -6,12 +6,11 @@ signatures with one certificate its promises.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from keylessd.core.digests import HashAlgorithm, digest_of
 from keylessd.core.keys import PublicKey, spki, verify_digest, verify_message
+from keylessd.core.remembered import Memory
 
 _REMEMBERED = 512  # signatures
 
@@ -39,30 +38,17 @@ def verify_shared_signature(key: PublicKey, signature: bytes, message: bytes) ->
     Raises:
         BadSignatureError: It does not verify.
     """
-    _verify_once(_Key(key), signature, message)
+    what = (spki(key), signature, message)
+    if _VERIFIED.get(what):
+        return
+    verify_log_signature(key, signature, message)
+    _VERIFIED.put(what, True)
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _verify_once(key: _Key, signature: bytes, message: bytes) -> None:
-    verify_log_signature(key.key, signature, message)
+# Key, signature and message. The key as DER, since the library's cannot be looked up.
+_VERIFIED: Memory[tuple[bytes, bytes, bytes], bool] = Memory(_REMEMBERED)
 
 
 def forget() -> None:
     """Forget all that verified, so that the next verification does its whole work."""
-    _verify_once.cache_clear()
-
-
-class _Key:
-    """A key that can be looked up by its content, which the library's own cannot."""
-
-    __slots__ = ("_der", "key")
-
-    def __init__(self, key: PublicKey) -> None:
-        self.key = key
-        self._der = spki(key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self._der == other._der
-
-    def __hash__(self) -> int:
-        return hash(self._der)
+    _VERIFIED.cache_clear()

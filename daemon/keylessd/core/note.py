@@ -136,14 +136,14 @@ def _own_lines_v2(
 
     A log may have been told its host's name alone, where its URL has a port or a path too.
     """
-    host = host_of(log_name)
-    hints = {host: {key_hint, note_key_id(host, key)[:_HINT_BYTES]}, log_name: {key_hint}}
-    if checkpoint.origin not in hints:
-        raise _other_origin(checkpoint, log_name)
+    origin = checkpoint.origin
+    hints = {key_hint}
+    if origin != log_name:
+        if origin != host_of(log_name):
+            raise _other_origin(checkpoint, log_name)
+        hints.add(note_key_id(origin, key)[:_HINT_BYTES])
     return [
-        line
-        for line in checkpoint.signatures
-        if line.name == checkpoint.origin and line.key_hint in hints[line.name]
+        line for line in checkpoint.signatures if line.name == origin and line.key_hint in hints
     ]
 
 
@@ -248,7 +248,7 @@ def _parse_signature(line: str) -> NoteSignature:
     if len(parts) != 3 or parts[0] != _DASH:  # noqa: PLR2004  # dash, name, base64
         raise _malformed("a signature line is not of the form dash, name, base64")
     _, name, encoded = parts
-    if not name or "+" in name or any(character.isspace() for character in name):
+    if "+" in name or name.split() != [name]:  # empty, or with a space of any kind
         raise _malformed("the name on a signature line is not valid")
     try:
         decoded = decode_base64(encoded)

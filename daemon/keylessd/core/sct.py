@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -20,6 +19,7 @@ from keylessd.core import asn1
 from keylessd.core.certificate import extension_of
 from keylessd.core.keys import BadSignatureError
 from keylessd.core.log_signature import verify_shared_signature
+from keylessd.core.remembered import Remembered
 from keylessd.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ SIGNATURE_ECDSA = 3
 
 MAX_SCTS = 32  # a certificate of ten minutes carries one or two; bounds hostile signature checks
 _LOG_ID_SIZE = 32
-_KEPT_ISSUERS = 64  # paths of authorities, of which a trust root has a few
+_FIXED_SIZE = 1 + _LOG_ID_SIZE + 8  # version, log id and time of an SCT
+_KEPT_ISSUERS = 64  # of which a trust root has a few
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -158,12 +159,15 @@ def parse_sct_list(raw: bytes) -> tuple[SignedCertificateTimestamp, ...]:
     Raises:
         ValueError: Lengths do not agree, or the list is empty or too long.
     """
-    reader = _Reader(raw)
-    body = _Reader(reader.vector(2))
-    reader.end()
     items = []
-    while body.left():
-        items.append(body.vector(2))
+    at = _end_of_vector(raw, 0)
+    if at != len(raw):
+        raise _left_over(raw, at)
+    at = 2
+    while at < len(raw):
+        end = _end_of_vector(raw, at)
+        items.append(raw[at + 2 : end])
+        at = end
     if not 1 <= len(items) <= MAX_SCTS:
         msg = f"a list of {len(items)} timestamps; 1 to {MAX_SCTS} are allowed"
         raise ValueError(msg)
@@ -172,51 +176,43 @@ def parse_sct_list(raw: bytes) -> tuple[SignedCertificateTimestamp, ...]:
 
 
 def _parse_sct(raw: bytes) -> SignedCertificateTimestamp:
-    reader = _Reader(raw)
-    reader.take(1)  # the version, seen by the caller
-    sct = SignedCertificateTimestamp(
-        log_id=reader.take(_LOG_ID_SIZE),
-        timestamp_ms=int.from_bytes(reader.take(8)),
-        extensions=reader.vector(2),
-        hash_algorithm=reader.take(1)[0],
-        signature_algorithm=reader.take(1)[0],
-        signature=reader.vector(2),
+    # Version, log id and time; vector of extensions; two algorithms; vector of the signature.
+    extensions_end = _end_of_vector(raw, _FIXED_SIZE)
+    signature_at = extensions_end + 2
+    end = _end_of_vector(raw, signature_at)
+    if end != len(raw):
+        raise _left_over(raw, end)
+    return SignedCertificateTimestamp(
+        log_id=raw[1 : 1 + _LOG_ID_SIZE],
+        timestamp_ms=int.from_bytes(raw[1 + _LOG_ID_SIZE : _FIXED_SIZE]),
+        extensions=raw[_FIXED_SIZE + 2 : extensions_end],
+        hash_algorithm=raw[extensions_end],
+        signature_algorithm=raw[extensions_end + 1],
+        signature=raw[signature_at + 2 : end],
     )
-    reader.end()
-    return sct
 
 
 def _vector(data: bytes, width: int) -> bytes:
     return len(data).to_bytes(width) + data
 
 
-class _Reader:
-    """Reads TLS presentation language from bytes; every fault is a ValueError."""
+def _end_of_vector(raw: bytes, at: int) -> int:
+    """Return where the vector ends whose length stands in two bytes at an offset.
 
-    __slots__ = ("_at", "_raw")
+    Raises:
+        ValueError: It ends behind the end of all.
+    """
+    start = at + 2
+    end = start + int.from_bytes(raw[at:start])
+    # Also where the length itself is not all there: it would end behind that.
+    if max(start, end) > len(raw):
+        msg = f"{max(start, end)} bytes wanted by a vector at offset {at}, of {len(raw)}"
+        raise ValueError(msg)
+    return end
 
-    def __init__(self, raw: bytes) -> None:
-        self._raw = raw
-        self._at = 0
 
-    def take(self, count: int) -> bytes:
-        taken = self._raw[self._at : self._at + count]
-        if len(taken) != count:
-            msg = f"{count} bytes wanted at offset {self._at}, {len(taken)} left"
-            raise ValueError(msg)
-        self._at += count
-        return taken
-
-    def vector(self, width: int) -> bytes:
-        return self.take(int.from_bytes(self.take(width)))
-
-    def left(self) -> int:
-        return len(self._raw) - self._at
-
-    def end(self) -> None:
-        if self.left():
-            msg = f"{self.left()} bytes follow the end"
-            raise ValueError(msg)
+def _left_over(raw: bytes, end: int) -> ValueError:
+    return ValueError(f"{len(raw) - end} bytes follow the end")
 
 
 # --- verification --------------------------------------------------------------------------
@@ -246,7 +242,7 @@ def verify_scts(
     """
     scts = embedded_scts(path[0])
     tbs = path[0].tbs_precertificate_bytes
-    key_hash = _issuer_key_hash(tuple(path[1:]))
+    key_hash = _issuer_key_hash(path)
     verified: list[VerifiedSct] = []
     first_failure: VerificationError | None = None
     for sct in scts:
@@ -280,14 +276,14 @@ def embedded_scts(leaf: x509.Certificate) -> tuple[SignedCertificateTimestamp, .
         VerificationError: ``sct-missing`` or ``sct-format``.
     """
     try:
-        extension = leaf.extensions.get_extension_for_oid(SCT_LIST_OID)
+        extension = extension_of(leaf, x509.PrecertificateSignedCertificateTimestamps)
+        if extension is None:
+            raise VerificationError(
+                "sct-missing",
+                "the certificate holds no signed certificate timestamp",
+                hint="where a Sigstore has no certificate log, --insecure-ignore-sct does without",
+            )
         return parse_sct_list(asn1.decode(bytes, extension.value.public_bytes()))
-    except x509.ExtensionNotFound as exc:
-        raise VerificationError(
-            "sct-missing",
-            "the certificate holds no signed certificate timestamp",
-            hint="where a Sigstore has no certificate log, --insecure-ignore-sct does without",
-        ) from exc
     except ValueError as exc:
         raise VerificationError(
             "sct-format", f"the certificate's timestamp list cannot be read: {exc}"
@@ -363,18 +359,22 @@ def _check_time(sct: SignedCertificateTimestamp, log: TransparencyLog) -> dateti
     return time
 
 
-@lru_cache(maxsize=_KEPT_ISSUERS)
-def _issuer_key_hash(issuers: tuple[x509.Certificate, ...]) -> bytes:
+def _issuer_key_hash(path: Sequence[x509.Certificate]) -> bytes:
     # RFC 6962, 3.2: a certificate that only signs precertificates is passed over.
-    candidates = [cert for cert in issuers if not _signs_precertificates_only(cert)]
-    if not candidates:
-        raise VerificationError("certificate-chain", "the certificate's path names no issuer")
-    encoded = (
-        candidates[0]
-        .public_key()
-        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    for issuer in path[1:]:
+        if not _signs_precertificates_only(issuer):
+            return _key_hash(issuer)
+    raise VerificationError("certificate-chain", "the certificate's path names no issuer")
+
+
+def _hash_key(issuer: x509.Certificate) -> bytes:
+    encoded = issuer.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     return hashlib.sha256(encoded).digest()
+
+
+_key_hash = Remembered(_hash_key, most=_KEPT_ISSUERS)
 
 
 def _signs_precertificates_only(certificate: x509.Certificate) -> bool:

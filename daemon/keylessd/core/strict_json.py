@@ -12,13 +12,14 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import accumulate
 from typing import NoReturn, TypeAlias, TypeVar
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
+_Place: TypeAlias = "str | tuple[Fields, str] | tuple[Fields, str, int]"
 
 T = TypeVar("T")
 
@@ -86,10 +87,7 @@ def decode_base64(text: str) -> bytes:
         decoded = binascii.a2b_base64(text, strict_mode=True)
     except ValueError as exc:
         raise StrictJsonError("not standard base64") from exc
-    # One pad character leaves 2 bits of the last digit unused, two leave 4: they must be zero.
-    # The decoder does not look at them, nor at pad characters after the last group of four.
-    pads = text[-2:].count("=")
-    if len(text) % 4 or text[-1 - pads : len(text) - pads] not in _LAST_DIGITS[pads]:
+    if len(text) % 4 or (text.endswith("=") and not _is_well_padded(text)):
         raise StrictJsonError("not standard base64: padding or unused bits are wrong")
     return decoded
 
@@ -156,21 +154,19 @@ class Fields:
     Keys that the message does not have are ignored, or refused in a closed message. The
     underscore spelling of a key that it does have is always refused, since some readers take it
     for the same field.
-
-    Attributes:
-        path: Where the object stands in the document, for messages to people.
     """
 
-    __slots__ = ("_closed", "_object", "path")
+    __slots__ = ("_closed", "_object", "_place")
 
     def __init__(
-        self, value: JsonValue, *, path: str, known: Collection[str], closed: bool = False
+        self, value: JsonValue, *, path: _Place, known: frozenset[str], closed: bool = False
     ) -> None:
         """Read *value*, of which *known* are the keys.
 
         Args:
             value: What stands there.
-            path: Where.
+            path: Where: the document's name, or the message around it with the field's name and
+                the position in that field if it is repeated.
             known: Names of the message's fields.
             closed: Refuse other keys, here and in the messages inside.
 
@@ -179,15 +175,17 @@ class Fields:
                 closed and has an unknown one.
         """
         if not isinstance(value, dict):
-            raise StrictJsonError(f"{path} is not an object")
-        for key in value:
-            if "_" in key and _camel(key) in known:
-                raise StrictJsonError(f"{path}.{key} is not spelled {_camel(key)}")
-            if closed and key not in known:
-                raise StrictJsonError(f"{path} has the unknown key {key[:100]!r}")
+            raise StrictJsonError(f"{_path_of(path)} is not an object")
         self._closed = closed
         self._object = value
-        self.path = path
+        self._place = path
+        if not value.keys() <= known:
+            self._check_strangers(known)
+
+    @property
+    def path(self) -> str:
+        """Where the object stands, put together only for those who are refused."""
+        return _path_of(self._place)
 
     def fail(self, name: str, reason: object) -> NoReturn:
         """Refuse the field *name*.
@@ -216,18 +214,34 @@ class Fields:
 
     def octets(self, name: str) -> bytes:
         """Return a bytes field, which JSON has as base64; ``b""`` if absent."""
-        return self._converted(name, self.text(name), decode_base64)
+        text = self._object.get(name)
+        if text is None:
+            return b""
+        if not isinstance(text, str):
+            self.fail(name, "not a string")
+        try:
+            return decode_base64(text)
+        except StrictJsonError as exc:
+            self._fail_of(name, exc)
 
     def int64(self, name: str) -> int:
         """Return a non-negative integer field; 0 if absent."""
         value = self._object.get(name)
-        return 0 if value is None else self._converted(name, value, parse_int64)
+        if value is None:
+            return 0
+        try:
+            return parse_int64(value)
+        except StrictJsonError as exc:
+            self._fail_of(name, exc)
 
     def timestamp(self, name: str) -> datetime | None:
         """Return a time field; None if absent."""
         if not self.has(name):
             return None
-        return self._converted(name, self.text(name), parse_timestamp)
+        try:
+            return parse_timestamp(self.text(name))
+        except StrictJsonError as exc:
+            self._fail_of(name, exc)
 
     def enumerated(self, name: str, names: Mapping[str, T], *, default: T) -> T:
         """Return what *names* has for an enumeration field; *default* if absent.
@@ -241,12 +255,12 @@ class Fields:
             self.fail(name, f"unknown value {text[:100]!r}")
         return names[text]
 
-    def child(self, name: str, known: Collection[str]) -> Fields | None:
+    def child(self, name: str, known: frozenset[str]) -> Fields | None:
         """Return a message field; None if absent."""
         value = self._object.get(name)
         if value is None:
             return None
-        return Fields(value, path=f"{self.path}.{name}", known=known, closed=self._closed)
+        return Fields(value, path=(self, name), known=known, closed=self._closed)
 
     def items(self, name: str, *, limit: int) -> list[JsonValue]:
         """Return a repeated field as it is; empty if absent.
@@ -264,10 +278,10 @@ class Fields:
             self.fail(name, f"{len(value)} items; the limit is {limit}")
         return value
 
-    def children(self, name: str, known: Collection[str], *, limit: int) -> list[Fields]:
+    def children(self, name: str, known: frozenset[str], *, limit: int) -> list[Fields]:
         """Return a repeated message field; empty if absent."""
         return [
-            Fields(value, path=f"{self.path}.{name}[{position}]", known=known, closed=self._closed)
+            Fields(value, path=(self, name, position), known=known, closed=self._closed)
             for position, value in enumerate(self.items(name, limit=limit))
         ]
 
@@ -278,13 +292,34 @@ class Fields:
             if not isinstance(value, str):
                 self.fail(name, "an item is not a string")
             texts.append(value)
-        return [self._converted(name, text, decode_base64) for text in texts]
-
-    def _converted(self, name: str, value: JsonValue, convert: Callable[..., T]) -> T:
         try:
-            return convert(value)
+            return [decode_base64(text) for text in texts]
         except StrictJsonError as exc:
-            raise StrictJsonError(f"{self.path}.{name}: {exc}") from exc
+            self._fail_of(name, exc)
+
+    def _check_strangers(self, known: frozenset[str]) -> None:
+        for key in self._object:
+            if "_" in key and _camel(key) in known:
+                raise StrictJsonError(f"{self.path}.{key} is not spelled {_camel(key)}")
+            if self._closed and key not in known:
+                raise StrictJsonError(f"{self.path} has the unknown key {key[:100]!r}")
+
+    def _fail_of(self, name: str, cause: StrictJsonError) -> NoReturn:
+        raise StrictJsonError(f"{self.path}.{name}: {cause}") from cause
+
+
+def _is_well_padded(text: str) -> bool:
+    # One pad character leaves 2 bits of the last digit unused, two leave 4: they must be zero.
+    # The decoder does not look at them, nor at pad characters after the last group of four.
+    pads = text[-2:].count("=")
+    return text[-1 - pads : len(text) - pads] in _LAST_DIGITS[pads]
+
+
+def _path_of(place: _Place) -> str:
+    if isinstance(place, str):
+        return place
+    around, name, *position = place
+    return f"{around.path}.{name}" + "".join(f"[{number}]" for number in position)
 
 
 def _depth(raw: bytes, *, enough: int) -> int:

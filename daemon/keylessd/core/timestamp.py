@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
@@ -21,7 +20,8 @@ from keylessd.core import asn1
 from keylessd.core.certificate import check_not_authority, extension_of
 from keylessd.core.chain import verify_path
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
-from keylessd.core.timestamp_token import HASH_OIDS, Token, decode_part, hash_of, malformed
+from keylessd.core.remembered import Remembered
+from keylessd.core.timestamp_token import HASH_OIDS, Token, hash_of, malformed
 from keylessd.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_ECDSA_HASHES = {
-    asn1.OID_ECDSA_SHA256: HashAlgorithm.SHA256,
-    asn1.OID_ECDSA_SHA384: HashAlgorithm.SHA384,
-    asn1.OID_ECDSA_SHA512: HashAlgorithm.SHA512,
+_ECDSA = {
+    asn1.OID_ECDSA_SHA256: ec.ECDSA(hashes.SHA256()),
+    asn1.OID_ECDSA_SHA384: ec.ECDSA(hashes.SHA384()),
+    asn1.OID_ECDSA_SHA512: ec.ECDSA(hashes.SHA512()),
 }
 _RSA_HASHES = {
     asn1.OID_RSA_SHA256: HashAlgorithm.SHA256,
@@ -196,7 +196,10 @@ def _single_value(
             "timestamp-attributes",
             f"{len(values)} values of the signed attribute {oid.dotted_string}; 1 is needed",
         )
-    return decode_part(kind, asn1.encode(values[0]))
+    try:
+        return asn1.decode_value(kind, values[0])
+    except ValueError as exc:
+        raise malformed(str(exc)[:200]) from exc
 
 
 def _check_signature(token: Token, authority: Authority) -> None:
@@ -205,8 +208,8 @@ def _check_signature(token: Token, authority: Authority) -> None:
     signature = token.signer.signature
     oid = token.signer.signature_algorithm.algorithm
     try:
-        if isinstance(key, ec.EllipticCurvePublicKey) and oid in _ECDSA_HASHES:
-            key.verify(signature, signed, ec.ECDSA(_ECDSA_HASHES[oid].hash()))
+        if isinstance(key, ec.EllipticCurvePublicKey) and oid in _ECDSA:
+            key.verify(signature, signed, _ECDSA[oid])
             return
         if isinstance(key, rsa.RSAPublicKey) and (oid in _RSA_HASHES or oid == asn1.OID_RSA):
             # RFC 3370, 3.2: with the bare key identifier, the digest algorithm is the hash.
@@ -229,9 +232,11 @@ def _check_signature(token: Token, authority: Authority) -> None:
     )
 
 
-@lru_cache(maxsize=_KEPT_AUTHORITIES)
-def _key_of(certificate: x509.Certificate) -> object:
+def _public_key(certificate: x509.Certificate) -> object:
     return certificate.public_key()
+
+
+_key_of = Remembered(_public_key, most=_KEPT_AUTHORITIES)
 
 
 # --- 3. the signer -------------------------------------------------------------------------
@@ -256,9 +261,11 @@ def _is_named(signer: asn1.SignerInfo, certificate: x509.Certificate) -> bool:
     return identifier is not None and identifier.value.digest == signer.sid
 
 
-@lru_cache(maxsize=_KEPT_AUTHORITIES)
-def _issuer_name(certificate: x509.Certificate) -> bytes:
+def _encode_issuer(certificate: x509.Certificate) -> bytes:
     return certificate.issuer.public_bytes()
+
+
+_issuer_name = Remembered(_encode_issuer, most=_KEPT_AUTHORITIES)
 
 
 def _check_authority(
@@ -270,11 +277,11 @@ def _check_authority(
     _check_embedded(token, certificate)
     _check_signing_certificate(attributes, certificate)
     _check_signature(token, authority)
-    _check_usage(certificate)
+    _usage_once(certificate)
     _check_in_use(authority, token.time)
     verify_path(
         certificate,
-        authority.chain[1:],
+        authority.issuers,
         token.time,
         usage=ExtendedKeyUsageOID.TIME_STAMPING,
         check="timestamp-chain",
@@ -297,7 +304,7 @@ def _check_signing_certificate(
 
     The signer is pinned already, so its absence does no harm.
     """
-    der = certificate.public_bytes(serialization.Encoding.DER)
+    der = _der_of(certificate)
     matches = True
     if asn1.OID_ATTR_SIGNING_CERTIFICATE_V2 in attributes:
         second = _single_value(
@@ -318,6 +325,13 @@ def _check_signing_certificate(
         )
 
 
+def _encode(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+_der_of = Remembered(_encode, most=_KEPT_AUTHORITIES)
+
+
 def _is_digest_of(der: bytes, identifier: asn1.EssCertIdV2) -> bool:
     algorithm: HashAlgorithm | None = HashAlgorithm.SHA256
     if identifier.hash_algorithm is not None:
@@ -328,7 +342,6 @@ def _is_digest_of(der: bytes, identifier: asn1.EssCertIdV2) -> bool:
 # --- 4. what the signer may do, and when ---------------------------------------------------
 
 
-@lru_cache(maxsize=_KEPT_AUTHORITIES)
 def _check_usage(certificate: x509.Certificate) -> None:
     """RFC 3161, 2.3: time stamping, critical, and nothing beside it; and not an authority."""
     usage = extension_of(certificate, x509.ExtendedKeyUsage)
@@ -347,6 +360,10 @@ def _check_usage(certificate: x509.Certificate) -> None:
         raise VerificationError(
             "timestamp-usage", "the certificate that signed the timestamp is a CA's"
         ) from exc
+
+
+# A certificate that failed is judged anew.
+_usage_once = Remembered(_check_usage, most=_KEPT_AUTHORITIES)
 
 
 def _check_in_use(authority: Authority, time: datetime) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -38,9 +38,8 @@ _OTHER_V01 = "application/vnd.dev.sigstore.trustedroot.v0.1+json"
 _MEDIA_TYPES = frozenset({MEDIA_TYPE_V01, _OTHER_V01, MEDIA_TYPE_V02})
 _HINT_BYTES = 4
 
-_ROOT = frozenset(
-    {"mediaType", "tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities"}
-)
+_LISTS = {"tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities"}
+_ROOT = frozenset({"mediaType", *_LISTS})
 _LOG = frozenset({"baseUrl", "hashAlgorithm", "publicKey", "logId", "checkpointKeyId", "operator"})
 _PUBLIC_KEY = frozenset({"rawBytes", "keyDetails", "validFor"})
 _LOG_ID = frozenset({"keyId"})
@@ -50,8 +49,8 @@ _SUBJECT = frozenset({"organization", "commonName"})
 _CHAIN = frozenset({"certificates"})
 _CERTIFICATE = frozenset({"rawBytes"})
 
-# What the registry's names (PublicKeyDetails) say about the key itself. Names that are not here,
-# RSA-PSS and the post-quantum ones among them, mean signatures that keys.py cannot verify.
+# What the registry's names (PublicKeyDetails) say about the key. Others, RSA-PSS and post-quantum
+# ones among them, mean signatures that keys.py cannot verify.
 _CURVES = {
     "PKIX_ECDSA_P256_SHA_256": "secp256r1",
     "PKIX_ECDSA_P256_HMAC_SHA_256": "secp256r1",
@@ -99,9 +98,9 @@ class TransparencyLog:
         key_details: The key's name in Sigstore's registry.
         valid_for: When the key is valid.
         log_id: What entries and SCTs call the log, 32 bytes by the present formats.
-        checkpoint_key_id: What checkpoints call the key, 4 or 32 bytes; None if the root
-            does not say.
+        checkpoint_key_id: What checkpoints call the key, 4 or 32 bytes; None if not given.
         operator: Who runs it, ``""`` if the root does not say.
+        checkpoint_hint: The 4 bytes before its signatures on checkpoints, computed if not given.
     """
 
     base_url: str
@@ -112,14 +111,11 @@ class TransparencyLog:
     log_id: bytes
     checkpoint_key_id: bytes | None
     operator: str
+    checkpoint_hint: bytes = field(init=False, repr=False, compare=False)
 
-    @property
-    def checkpoint_hint(self) -> bytes:
-        """The 4 bytes before this log's signatures on checkpoints, computed if not given."""
-        key_id = self.checkpoint_key_id
-        if key_id is None:
-            key_id = note_key_id(self.name, self.key)
-        return key_id[:_HINT_BYTES]
+    def __post_init__(self) -> None:
+        key_id = self.checkpoint_key_id or note_key_id(self.name, self.key)
+        object.__setattr__(self, "checkpoint_hint", key_id[:_HINT_BYTES])
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +129,7 @@ class Authority:
         chain: Its certificates, leaf-most first; the last one is the trust anchor.
         valid_for: When it is trusted.
         operator: Who runs it, ``""`` if the root does not say.
+        issuers: The certificates above the first one.
     """
 
     uri: str
@@ -141,6 +138,11 @@ class Authority:
     chain: tuple[x509.Certificate, ...]
     valid_for: TimeRange
     operator: str
+    issuers: tuple[x509.Certificate, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # The same object each time, by which core.chain knows it.
+        object.__setattr__(self, "issuers", self.chain[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +154,7 @@ class TrustedRoot:
         ctlogs: Certificate transparency logs.
         certificate_authorities: Fulcio chains.
         timestamp_authorities: TSA chains.
-        disabled: One sentence per entry that was left out, since its key is of a kind that
-            is not supported here.
+        disabled: A sentence per entry left out, since its kind of key is not supported here.
         sha256: Hex digest of the JSON it was read from.
     """
 
@@ -172,9 +173,8 @@ class _UnusableError(Exception):
 def parse_trusted_root(raw: bytes) -> TrustedRoot:
     """Return the trust root that *raw* is the JSON of.
 
-    An entry with a key of an unknown kind is left out and named in ``disabled``, so that a
-    root may introduce a new kind without locking out those who cannot use it yet. Entries
-    that are expired, or valid later only, are kept.
+    An entry with a key of an unknown kind is left out and named in ``disabled``, so that a root may
+    introduce a new kind without locking out those who cannot use it yet. Expired ones are kept.
 
     Raises:
         InvalidInputError: It is not a TrustedRoot of version 0.1 or 0.2, or malformed.
