@@ -17,6 +17,7 @@ except ImportError:  # the packaging tests also run where only the thin client i
 else:
     # No test is timed. The active profile's other settings stay as they are.
     settings.register_profile("untimed", settings(), deadline=None)
+    settings.register_profile("inner loop", settings(), deadline=None, max_examples=40)
     settings.load_profile("untimed")
 
 
@@ -41,6 +42,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         and not (option.keyword or option.usepdb or option.collectonly)
     ):
         option.numprocesses = "auto"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer examples of a property in the inner loop than where everything runs."""
+    if MockClock is not None and "not system" in config.option.markexpr:
+        settings.load_profile("inner loop")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -65,6 +65,7 @@ def test_both_accept_real_bundles(real: list[Subject], place: int) -> None:
     assert (real[place].ours(raw), real[place].theirs(raw)) == (ACCEPTED, ACCEPTED)
 
 
+@pytest.mark.slow
 def test_mutated_minted_bundles(minted: list[Subject]) -> None:
     assert findings(minted, 1, 750) == []
 

@@ -71,6 +71,7 @@ def test_every_mutant_has_a_name_of_its_own() -> None:
     assert [name for name, count in names.items() if count > 1] == []
 
 
+@pytest.mark.slow
 def test_mutants_can_be_made_of_every_module() -> None:
     for module in modules():
         source = source_of(module).read_text()
