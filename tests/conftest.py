@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     """Run coroutine tests under trio; a Clock among the arguments becomes the run's clock."""
     if inspect.iscoroutinefunction(pyfuncitem.obj):
         pyfuncitem.obj = trio_test(pyfuncitem.obj)
+
+
+@pytest.fixture(autouse=True)
+def umask_is_left_as_it_was() -> Iterator[None]:
+    """Fail a test after which files would be made with other modes than before it."""
+    before = os.umask(0o077)
+    os.umask(before)
+    yield
+    after = os.umask(before)
+    assert after == before
 
 
 @pytest.fixture

@@ -123,8 +123,15 @@ def test_numbers_that_make_no_sense(tmp_path, capsys, words):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.fixture
+def umask_of_its_own():
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.mark.parametrize("words", [["up"], ["up", "--background"], ["token"], ["status"]])
-def test_directory_that_cannot_be(tmp_path, capsys, words):
+def test_directory_that_cannot_be(umask_of_its_own, tmp_path, capsys, words):
     (tmp_path / "file").write_text("x")
     assert main(["--dir", str(tmp_path / "file"), *words]) == 1
     said = capsys.readouterr()
