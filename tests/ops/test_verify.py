@@ -16,7 +16,9 @@ from keylessd.core.legacy import Detached
 from keylessd.core.statement import Subject, build_statement
 from keylessd.core.verify import MissingDigestError, VerifyOptions
 from keylessd.errors import IdentityError, InvalidInputError, TokenError, VerificationError
+from keylessd.flow.threads import Threads
 from keylessd.identity.source import AmbientGrant
+from keylessd.ops.verify import SMALL_BUNDLE
 from keylessd.policy.expect import ExpectedSigner
 from keylessd.secret import Secret
 from ops_rig import EMAIL, Owner, open_rig
@@ -75,6 +77,23 @@ async def test_a_large_statement_is_signed_in_threads_and_verifies(autojump_cloc
     async with open_rig(tmp_path, "v1") as rig:
         bundle = (await rig.attest(statement)).bundle
         assert (await rig.verify(bundle, DIGEST)).statement == statement
+
+
+@pytest.mark.parametrize(("size", "kinds"), [(SMALL_BUNDLE, []), (SMALL_BUNDLE + 1, ["verify"])])
+async def test_only_a_large_bundle_is_worth_a_thread(
+    autojump_clock, tmp_path, monkeypatch, size, kinds
+):
+    used = []
+
+    async def run(self, kind, fn, *args, **options):
+        used.append(kind)
+        return fn(*args)
+
+    async with open_rig(tmp_path) as rig:
+        bundle = (await rig.sign()).bundle
+        monkeypatch.setattr(Threads, "run", run)
+        verified = await rig.verify(bundle.ljust(size), DIGEST)
+        assert (verified.signer.identity, used) == (EMAIL, kinds)
 
 
 async def test_the_digest_that_is_missing_is_named(autojump_clock, tmp_path):
