@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.real import matrix, tamper
-from tests.real.clients import Expected
+from tests.real.clients import Expected, Judge
 
 Refusal = Callable[[Path, Path, Expected], str | None]
 
@@ -117,3 +117,34 @@ def judge(
         if holds == (excuse is not None):
             wrong.append(f"{case.name}: {words or 'accepted'} (known: {excuse})")
     assert not wrong, f"{column} about {made.row}: {wrong}"
+
+
+def wrongly_judged(
+    row: str,
+    judges: Iterable[Judge],
+    bundle: Path,
+    artifact: Path,
+    signers: Mapping[str, Expected],
+) -> list[tuple[str, str, str | None]]:
+    """Ask judges about one good bundle by whoever signed and by others; put it into the table.
+
+    Args:
+        row: What the bundle is, for the table.
+        judges: Who is asked.
+        bundle: The bundle, as a file.
+        artifact: What it is about.
+        signers: Whom the judges are told to expect, by case; only ``good`` did sign.
+
+    Returns:
+        Judge, case and the judge's words, wherever one answered otherwise than it should.
+    """
+    wrong = []
+    for judge in judges:
+        for case, expected in signers.items():
+            said = judge.refusal(bundle, artifact, expected)
+            holds = (said is None) == (case == "good")
+            found = None if holds else f"{judge.name}: {said or 'accepted'}"
+            matrix.TABLE.put(row, judge.name, case, found)
+            if not holds:
+                wrong.append((judge.name, case, said))
+    return wrong

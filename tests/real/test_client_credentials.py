@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.real import matrix
+from tests.real.cases import wrongly_judged
 from tests.real.clients import Expected
 from tests.real.oidc import OPAQUE, ROBOT_SECRET, SIGNING, OidcProvider
 from tests.real.outcomes import failure_of
@@ -58,16 +58,9 @@ def test_signing_as_a_client(farm, known_provider, judges, keyless, words) -> No
         "prefix": Expected(who.identity[:-1], who.issuer),
         "issuer": Expected(who.identity, f"{who.issuer}x"),
     }
-    wrong = []
-    for judge in (keyless, *judges.values()):
-        for case, expected in cases.items():
-            said = judge.refusal(bundle_of(path), path, expected)
-            holds = (said is None) == (case == "good")
-            found = None if holds else f"{judge.name}: {said or 'accepted'}"
-            matrix.TABLE.put("keyless, signed as a client", judge.name, case, found)
-            if not holds:
-                wrong.append((judge.name, case, said))
-    assert not wrong
+    judging = (keyless, *judges.values())
+    row = "keyless, signed as a client"
+    assert wrongly_judged(row, judging, bundle_of(path), path, cases) == []
     attempt, outcome = farm.records()[-2:]
     assert attempt["source"] == "held:robot"
     assert outcome["result"] == "ok"

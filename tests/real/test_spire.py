@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.real import matrix
 from tests.real import spire as names
+from tests.real.cases import wrongly_judged
 from tests.real.clients import Expected
 from tests.real.outcomes import failure_of
 from tests.real.people import PeoplesHouse
@@ -127,20 +127,9 @@ def test_signing_as_a_workload(farm, spire, judges, keyless, words, spiffe_id: s
         "prefix": Expected(spiffe_id[:-1], who.issuer),
         "issuer": Expected(spiffe_id, who.issuer + "x"),
     }
-    wrong = []
-    for judge in (keyless, *judges.values()):
-        for case, expected in cases.items():
-            said = judge.refusal(bundle_of(path), path, expected)
-            holds = (said is None) == (case == "good")
-            matrix.TABLE.put(
-                "keyless, signed as spiffe, SPIRE",
-                judge.name,
-                case,
-                None if holds else f"{judge.name}: {said or 'accepted'}",
-            )
-            if not holds:
-                wrong.append((judge.name, case, said))
-    assert not wrong
+    judging = (keyless, *judges.values())
+    row = "keyless, signed as spiffe, SPIRE"
+    assert wrongly_judged(row, judging, bundle_of(path), path, cases) == []
 
 
 def test_the_agents_default(farm, spire) -> None:

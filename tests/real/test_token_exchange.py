@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from tests.real import matrix
+from tests.real.cases import wrongly_judged
 from tests.real.clients import Expected
 from tests.real.outcomes import failure_of
 from tests.real.people import PeoplesHouse
@@ -197,16 +197,9 @@ def test_what_was_traded_signs(stack, farm, keyless, judges) -> None:
         # Whoever issued the token that was given away.
         "issuer": Expected(who.identity, stack.urls.issuer),
     }
-    wrong = []
-    for judge in (keyless, *judges.values()):
-        for case, expected in cases.items():
-            said = judge.refusal(bundle_of(path), path, expected)
-            holds = (said is None) == (case == "good")
-            found = None if holds else f"{judge.name}: {said or 'accepted'}"
-            matrix.TABLE.put("keyless, signed by an exchange, Dex", judge.name, case, found)
-            if not holds:
-                wrong.append((judge.name, case, said))
-    assert not wrong
+    judging = (keyless, *judges.values())
+    row = "keyless, signed by an exchange, Dex"
+    assert wrongly_judged(row, judging, bundle_of(path), path, cases) == []
     assert farm.records()[-2]["source"] == "held:farm"
     for text in (done.stdout, done.stderr, farm.log.read_text(), farm.ledger.read_text()):
         assert FARM_SECRET not in text
