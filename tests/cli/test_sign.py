@@ -320,6 +320,16 @@ def test_a_device_is_written_to_and_not_replaced(keyless: Run) -> None:
 
 
 @pytest.mark.usefixtures("daemon", "files")
+def test_a_pipe_is_written_to_where_no_file_can_be_made(keyless: Run) -> None:
+    reader, writer = os.pipe()  # what a shell makes of --bundle >(command)
+    with open(reader, "rb") as pipe:
+        with open(writer, "wb"):
+            done = keyless("sign", "--bundle", f"/dev/fd/{writer}", "a")
+        assert (done.code, done.err) == (0, "")
+        assert pipe.read() == bundle_of(b"a")
+
+
+@pytest.mark.usefixtures("daemon", "files")
 def test_a_write_that_fails_leaves_the_former_bundle(
     keyless: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,10 +94,12 @@ def test_text_is_no_statement_and_is_shown_as_such() -> None:
 
 
 def test_terminal_controls_do_not_stand_raw() -> None:
-    leaf = Leaf(names=(x509.RFC822Name("a\x1b[2J@example.com"),))
+    leaf = Leaf(names=(x509.UniformResourceIdentifier("https://a\x1b[2J.example"),))
     found = inspect_bundle(serialize_bundle(World(leaf=leaf).message()), NOTHING)
     assert b"\x1b" not in found.json
-    assert json.loads(found.json)["certificates"][0]["signer"]["identity"].startswith("a\x1b[2J")
+    assert json.loads(found.json)["certificates"][0]["signer"]["identity"] == (
+        "https://a\x1b[2J.example"
+    )
 
 
 def test_what_is_no_bundle_is_shown_in_parts() -> None:

@@ -6,13 +6,13 @@ import json
 import subprocess
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 from tests.real import dex
 from tests.real.clients import Expected
 from tests.real.people import PeoplesHouse, Terminal, log_in
 
+from procfs import shown_of
 from standing import bundle_of
 
 NO_IDENTITY = 4  # exit status
@@ -216,9 +216,10 @@ def test_the_refresh_token_is_in_the_keyring_alone(kept, desktop) -> None:
     text = in_the_keyring(kept, desktop)
     assert text is not None
     token = json.loads(text)["sessions"][0]["refresh_token"].encode()
-    daemon = Path(f"/proc/{kept.daemon_pid()}")
     said = kept.keyless("status", "--json").stdout + kept.keyless("whoami", "--json").stdout
-    processes = [(daemon / name).read_bytes() for name in ("environ", "cmdline")]
+    pid = kept.daemon_pid()
+    assert pid is not None
+    processes = shown_of(pid)
     kept.kill_daemon()
     desktop.log_out()
 
@@ -227,7 +228,7 @@ def test_the_refresh_token_is_in_the_keyring_alone(kept, desktop) -> None:
     assert any(path.name == "keylessd.log" for path in files)
     assert any(path.suffix == ".keyring" for path in files)
     assert [path for path in files if token in path.read_bytes()] == []
-    assert not any(token in text for text in (*processes, said.encode()))
+    assert not any(token in text for text in (*processes.values(), said.encode()))
 
 
 def test_a_lock_is_not_undone_by_another_daemon(kept, desktop) -> None:

@@ -26,6 +26,7 @@ from givers import (
     served,
 )
 from keylessd.sandbox.workloads import CLAIMS, PATHS
+from procfs import shown_of
 from standing import Standing, bundle_of, standing
 
 pytestmark = pytest.mark.system
@@ -326,10 +327,9 @@ def test_no_secret_of_any_source_stays_anywhere_or_is_shown(place: Place) -> Non
 
     pid = place.house.daemon_pid()
     assert pid is not None
-    paths = [Path(f"/proc/{pid}/environ"), Path(f"/proc/{pid}/cmdline")]
     state = [place.house.directory / name for name in ("state", "cache", "run", "work")]
-    paths += [path for top in state for path in top.rglob("*") if path.is_file()]
-    texts = {str(path): path.read_bytes() for path in paths}
+    paths = [path for top in state for path in top.rglob("*") if path.is_file()]
+    texts = shown_of(pid) | {str(path): path.read_bytes() for path in paths}
     texts |= {f"said {n}": (one.stdout + one.stderr).encode() for n, one in enumerate(said)}
     assert any(event["level"] == "debug" for event in place.house.log_events())
     secrets = [REQUEST_TOKEN, AGENT_TOKEN, ACCESS_TOKEN]

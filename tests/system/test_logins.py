@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from procfs import shown_of
 from signing_in import ADA, log_in
 from standing import CHECKOUT, PATHS, Standing, bundle_of, standing
 
@@ -37,8 +37,8 @@ def places(house: Standing) -> dict[str, bytes]:
     pid = house.daemon_pid()
     found = [path for path in house.directory.rglob("*") if path.is_file()]
     found = [path for path in found if house.sandbox_directory not in path.parents]
-    found += [Path(f"/proc/{pid}/environ"), Path(f"/proc/{pid}/cmdline")]
-    return {str(path): path.read_bytes() for path in found}
+    assert pid is not None
+    return shown_of(pid) | {str(path): path.read_bytes() for path in found}
 
 
 def test_a_login_signs_and_leaves_no_trace(house: Standing) -> None:

@@ -19,6 +19,7 @@ from typing import IO
 import pytest
 
 from process_memory import identity_tokens, refresh_tokens
+from procfs import shown_of
 from signing_in import ADA, log_in
 from standing import Standing, standing
 
@@ -218,13 +219,10 @@ def test_the_tokens_of_a_session_are_in_its_memory_and_nowhere_else(
     files = [path for path in house.directory.rglob("*") if path.is_file()]
     places |= {
         str(path): path.read_bytes()
-        for path in (
-            *files,
-            Path(f"/proc/{daemon.pid}/environ"),
-            Path(f"/proc/{daemon.pid}/cmdline"),
-        )
+        for path in files
         if house.sandbox_directory not in path.parents
     }
+    places |= shown_of(daemon.pid)
     assert any(event["level"] == "debug" for event in house.log_events())
     parts = {part for token in of_ada for part in token.split(".")[1:]} | refresh
     for place, content in places.items():

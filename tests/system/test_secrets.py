@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from procfs import shown_of
 from standing import Standing, bundle_of, standing
 
 pytestmark = pytest.mark.system
@@ -34,9 +34,10 @@ class Canary:
         """Return where the token was found."""
         found = [f"text {number}" for number, text in enumerate(texts) if self._is_in(text)]
         pid = house.daemon_pid()
-        places = [Path(f"/proc/{pid}/environ"), Path(f"/proc/{pid}/cmdline")] if pid else []
-        places += [path for path in house.directory.rglob("*") if path.is_file()]
-        return found + [str(place) for place in places if self._is_in(place.read_bytes())]
+        places = shown_of(pid) if pid else {}
+        files = [path for path in house.directory.rglob("*") if path.is_file()]
+        places |= {str(path): path.read_bytes() for path in files}
+        return found + [place for place, content in places.items() if self._is_in(content)]
 
     def _is_in(self, text: str | bytes) -> bool:
         data = text.encode() if isinstance(text, str) else text

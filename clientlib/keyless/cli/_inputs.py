@@ -326,26 +326,29 @@ def write_file(path: str, content: bytes) -> None:
     if path == "-":
         _write_out(content)
         return
-    # Random, not the process id: in containers that repeats, and a command may have been killed.
-    partial = f"{path}.{os.urandom(6).hex()}.tmp"
     try:
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            with os.fdopen(handle, "wb") as file:
+        if os.path.exists(path) and not os.path.isfile(path):
+            # A device or a pipe is written to, never replaced, and nothing can stand beside it.
+            with open(path, "wb") as file:
                 file.write(content)
-            # A device or a pipe is written to, never replaced.
-            if os.path.exists(path) and not os.path.isfile(path):
-                os.unlink(partial)
-                with open(path, "wb") as file:
-                    file.write(content)
-            else:
-                os.replace(partial, path)
-        except BaseException:
-            if os.path.exists(partial):
-                os.unlink(partial)
-            raise
+        else:
+            _replace(path, content)
     except OSError as exc:
         raise _unwritable(path, exc) from exc
+
+
+def _replace(path: str, content: bytes) -> None:
+    # Random, not the process id: in containers that repeats, and a command may have been killed.
+    partial = f"{path}.{os.urandom(6).hex()}.tmp"
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(partial, path)
+    except BaseException:
+        if os.path.exists(partial):
+            os.unlink(partial)
+        raise
 
 
 def _unwritable(path: str, error: OSError) -> KeylessError:
