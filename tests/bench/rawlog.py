@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from keylessd.core.digests import Digest, HashAlgorithm
 from keylessd.services import rekor_v1, rekor_v2
-from keylessd.services.verifier import key_verifier
+from keylessd.services.verifier import certificate_verifier
+from sigsim.pki import CtLog, Leaf, ec_key, mint_ca, mint_leaf
 
 _MODULES = {"v1": rekor_v1, "v2": rekor_v2}
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -94,9 +95,14 @@ class Writer:
 
 
 def entries(version: str, count: int) -> list[bytes]:
-    """Return requests for entries that the log does not have yet."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    verifier = key_verifier(key.public_key())
+    """Return requests for entries that the log does not have yet.
+
+    Like those of the clients they name their signer by a certificate: Rekor v1 indexes who is in
+    it, which is a good part of its work. Neither log asks who issued it.
+    """
+    key = ec_key()
+    certificate = mint_leaf(key, mint_ca("issuing"), [CtLog(ec_key())], Leaf())
+    verifier = certificate_verifier(certificate, key.public_key())
     made = []
     for _ in range(count):
         content = os.urandom(32)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import trio
@@ -44,7 +44,8 @@ from keylessd.core.digests import Digest, HashAlgorithm
 from keylessd.core.trusted_root import TrustedRoot, parse_trusted_root, serialize_trusted_root
 from keylessd.core.verify import verify_bundle
 from keylessd.policy.expect import AnySigner, ExpectedSigner
-from sigsim.pki import Leaf, ec_key, utf8
+from sigsim.pki import Leaf, ec_key, mint_ca, utf8
+from sigsim.stamps import mint_tsa
 from sigsim.worlds import ARTIFACT, World, v1_log
 
 IDENTITY, ISSUER = "signer@example.com", "https://issuer.example"
@@ -150,15 +151,22 @@ class Instance:
     verifier: Verifier
 
     @classmethod
-    def of(cls, rekor: str) -> Instance:
-        """Make one with a log of that version."""
+    def of(cls, rekor: str, curve: ec.EllipticCurve) -> Instance:
+        """Make one with a log of that version, and authorities with keys on that curve."""
         # The other verifier reads the deprecated extension alone.
         issuers = ((1, ISSUER.encode()), (8, utf8(ISSUER)))
         leaf = Leaf(names=(x509.RFC822Name(IDENTITY),), extensions=issuers)
-        world = World(leaf=leaf, rekor=v1_log()) if rekor == "v1" else World(leaf=leaf)
-        root = serialize_trusted_root(world.root())
+        root, tsa_root = (mint_ca(name, key=ec_key(curve)) for name in ("root", "tsa root"))
+        world = World(
+            leaf=leaf,
+            ca_root=root,
+            ca=mint_ca("intermediate", parent=root, key=ec_key(curve)),
+            tsa=mint_tsa(parents=[tsa_root], key=ec_key(curve)),
+            **({"rekor": v1_log()} if rekor == "v1" else {}),
+        )
+        trusted = serialize_trusted_root(world.root())
         expected = AnySigner((ExpectedSigner(identity=IDENTITY, issuer=ISSUER),))
-        return cls(world, root, Verifier(parse_trusted_root(root), expected))
+        return cls(world, trusted, Verifier(parse_trusted_root(trusted), expected))
 
     def sign(self, count: int) -> list[Signed]:
         """Return bundles that nobody has seen."""
@@ -342,12 +350,12 @@ def main() -> int:
     )
     with house() as standing:
         pid, _ = standing.start_daemon()
-        for rekor in ("v2", "v1"):
-            instance = Instance.of(rekor)
+        for rekor, curve in product(("v2", "v1"), (ec.SECP384R1(), ec.SECP256R1())):
+            instance = Instance.of(rekor, curve)
             spent = measure(
                 standing, pid, instance, rounds=arguments.rounds, count=arguments.bundles
             )
-            rows(table, rekor, spent, arguments.bundles)
+            rows(table, f"{rekor}, {curve.key_size}", spent, arguments.bundles)
     return finish(table, check=arguments.check)
 
 
