@@ -6,8 +6,9 @@ from keyless import _calls
 from keyless._client_daemon import DaemonMethods
 from keyless._connect import open_daemon
 from keyless._exchange import WINDOW
-from keyless._hash import digest_of, digests_of, hash_bytes
+from keyless._hash import digest_of, digests_of
 from keyless._line import Line
+from keyless._surroundings import identity_named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ class Client(DaemonMethods):
     ``daemon_failed``. A KeyboardInterrupt cancels what was asked for and passes through.
     Not for several threads at once: a thread takes a client of its own.
 
+    A method that is given no *where* means the Sigstore instance that the environment names by
+    ``KEYLESS_INSTANCE``, or by the file of ``KEYLESS_TRUST_CONFIG``, else the daemon's default
+    (``Where()`` in any case). One that signs and is given nobody means whom ``KEYLESS_IDENTITY``
+    names of those that the daemon has, else its default. Tokens are not looked for: gather()
+    does that, for whoever asks.
+
     Args:
         socket_path: The daemon's socket; None for the place that the environment names.
         environ: The environment; that of the process if None.
@@ -57,10 +64,10 @@ class Client(DaemonMethods):
         notice: "Callable[[str], None] | None" = None,
         window: int = WINDOW,
     ) -> None:
-        environ = os.environ if environ is None else environ
+        self._environ = os.environ if environ is None else environ
 
         def dial() -> "Socket":
-            return open_daemon(socket_path, environ, autostart=autostart, notice=notice)
+            return open_daemon(socket_path, self._environ, autostart=autostart, notice=notice)
 
         self._line = Line(dial, window=window)
 
@@ -99,9 +106,10 @@ class Client(DaemonMethods):
 
         Args:
             artifact: A Digest, or the path of a file; the file itself stays here.
-            where: Which Sigstore instance; None for the daemon's default.
+            where: Which Sigstore instance; None leaves it to the environment.
             identity_token: OIDC token to sign as, used for this request only.
-            identity: Whom to sign as, of those that the daemon has; None for the default.
+            identity: Whom to sign as, of those that the daemon has; None leaves it to the
+                environment.
             ambient: What the environment grants, for this request only.
             reuse: ``"window"`` or ``"never"`` for the certificate; None for the daemon's setting.
             idempotency_key: The same key with the same artifact gives the same bundle.
@@ -230,9 +238,9 @@ class Client(DaemonMethods):
         idempotency_key: "str | None" = None,
     ) -> _calls.SignOptions:
         return _calls.SignOptions(
-            _calls.Place(where, hash_bytes),
+            self._place(where),
             identity_token=whose[0],
-            identity=whose[1],
+            identity=identity_named(self._environ, whose),
             ambient=whose[2],
             reuse=reuse,
             idempotency_key=idempotency_key,
@@ -261,7 +269,7 @@ class Client(DaemonMethods):
             bundle: JSON bytes, or a signature in files of its own.
             accepted: Signers of whom one must have signed.
             key: A managed public key (PEM) instead.
-            where: Whose trust root; None for the daemon's default instance.
+            where: Whose trust root; None leaves it to the environment.
             predicate_type: What an attestation must be about.
             thresholds: How many logs, times and SCTs there must be.
             explain: Report what each step found, also in the error.
@@ -276,7 +284,7 @@ class Client(DaemonMethods):
             _verifying.verify(
                 digests_of(artifact),
                 bundle,
-                place=_calls.Place(where, hash_bytes),
+                place=self._place(where),
                 accepted=accepted,
                 key=key,
                 predicate_type=predicate_type,
@@ -305,7 +313,7 @@ class Client(DaemonMethods):
         """
         from keyless import _verifying  # noqa: PLC0415  # not for whoever signs
 
-        place = _calls.Place(where, hash_bytes)
+        place = self._place(where)
 
         def call_of(item: "tuple[Artifact, bytes | Detached]") -> "Call":
             artifact, bundle = item

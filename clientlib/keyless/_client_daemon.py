@@ -2,9 +2,11 @@
 
 from keyless import _calls
 from keyless._hash import hash_bytes
+from keyless._surroundings import instance_named, where_named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
     from typing import Any
 
@@ -18,8 +20,15 @@ if TYPE_CHECKING:
 class DaemonMethods:
     """Methods of Client; see there."""
 
-    __slots__ = ("_line",)
+    __slots__ = ("_environ", "_line")
+    _environ: "Mapping[str, str]"
     _line: "Line"
+
+    def _place(self, where: "Where | None") -> _calls.Place:
+        """Return where a request goes; the environment says it if the caller does not."""
+        if where is None:
+            where = where_named(self._environ)
+        return _calls.Place(where, hash_bytes)
 
     # --- identities ---------------------------------------------------------------------------
 
@@ -31,10 +40,10 @@ class DaemonMethods:
         identity: "str | None" = None,
         ambient: "Ambient | None" = None,
     ) -> "list[Identity]":
-        """Return as whom a signature could be made now."""
+        """Return as whom a signature could be made now, all of them if no *identity* is given."""
         found: list[Identity] = self._line.run(
             _identities().whoami(
-                _calls.Place(where, hash_bytes),
+                self._place(where),
                 identity_token=identity_token,
                 identity=identity,
                 ambient=ambient,
@@ -58,7 +67,7 @@ class DaemonMethods:
         Args:
             on_event: Called with ``open_url``, ``device_code`` or ``enter_code`` and the facts to
                 show. The code of the last goes back by login_code() of another client.
-            where: Which Sigstore instance; None for the daemon's default.
+            where: Which Sigstore instance; None leaves it to the environment, see Client.
             flow: ``"browser"``, ``"device"`` or ``"oob"``.
             connector: ``connector_id`` of a federating issuer.
             identity: Who should log in; anybody else is refused.
@@ -67,7 +76,7 @@ class DaemonMethods:
         """
         found: Identity = self._line.run(
             _identities().login(
-                _calls.Place(where, hash_bytes),
+                self._place(where),
                 flow=flow,
                 connector=connector,
                 identity=identity,
@@ -116,7 +125,12 @@ class DaemonMethods:
         return states
 
     def trust_refresh(self, instance: "str | None" = None) -> "list[InstanceState]":
-        """Refresh the trust root of one instance, else the default one, and return it."""
+        """Refresh the trust root of one instance, and return it.
+
+        None is the instance of ``KEYLESS_INSTANCE``, else the daemon's default.
+        """
+        if instance is None:
+            instance = instance_named(self._environ)
         call = _daemon_calls().trust("trust_refresh", instance)
         states: list[InstanceState] = self._line.run(call)
         return states

@@ -24,12 +24,14 @@ from keyless import _calls, _daemon_calls, _identities, _verifying
 from keyless._connect import READ_SIZE, open_daemon
 from keyless._exchange import WINDOW, Exchange
 from keyless._hash import digest_of, digests_of, hash_bytes
+from keyless._surroundings import identity_named, instance_named, names_file, where_named
 from keyless.values import Digest
 
 if TYPE_CHECKING:
     from keyless._calls import Call, Notice
     from keyless._hash import Artifact
     from keyless._identities import Ambient, EndedSession
+    from keyless._surroundings import Whose
     from keyless.states import Identity, InstanceState, Status
     from keyless.values import (
         AcceptedSigner,
@@ -59,10 +61,11 @@ async def open_client(
     Raises:
         DaemonUnreachableError: nobody listens, and none was or could be started.
     """
+    environ = os.environ if environ is None else environ
     dial = partial(
         open_daemon,
         socket_path,
-        os.environ if environ is None else environ,
+        environ,
         autostart=autostart,
         notice=notice,
     )
@@ -72,7 +75,7 @@ async def open_client(
     whole = socket.socket(fileno=connection.detach())
     whole.setblocking(False)
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(whole))
-    async with client_on(stream, window=window) as client:
+    async with client_on(stream, environ=environ, window=window) as client:
         yield client
 
 
@@ -80,6 +83,7 @@ async def open_client(
 async def client_on(
     stream: trio.abc.Stream,
     *,
+    environ: Mapping[str, str] | None = None,
     window: int = WINDOW,
     run_sync: RunSync = trio.to_thread.run_sync,
 ) -> AsyncIterator[TrioClient]:
@@ -87,10 +91,12 @@ async def client_on(
 
     Args:
         stream: Any stream; who is at the other end was checked by whoever opened it.
+        environ: The environment; that of the process if None.
         window: How many requests may be unanswered at once.
         run_sync: Runs what reads files in a thread.
     """
-    client = TrioClient(stream, window=window, run_sync=run_sync)
+    environ = os.environ if environ is None else environ
+    client = TrioClient(stream, environ=environ, window=window, run_sync=run_sync)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client._read)  # noqa: SLF001  # the two are one thing
@@ -108,8 +114,16 @@ class TrioClient:
     raise.
     """
 
-    def __init__(self, stream: trio.abc.Stream, *, window: int, run_sync: RunSync) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        *,
+        environ: Mapping[str, str],
+        window: int,
+        run_sync: RunSync,
+    ) -> None:
         self._stream = stream
+        self._environ = environ
         self._exchange = Exchange(window=window)
         self._run_sync = run_sync
         self._ended: dict[Call, trio.Event] = {}
@@ -131,7 +145,7 @@ class TrioClient:
         on_event: Notice | None = None,
     ) -> SignResult:
         """Sign one artifact; see Client.sign()."""
-        options = _options(
+        options = await self._options(
             where, (identity_token, identity, ambient), reuse, idempotency_key, on_event
         )
         digest = await self._digest(artifact, algorithm)
@@ -150,7 +164,7 @@ class TrioClient:
         on_event: Notice | None = None,
     ) -> SignResult:
         """Sign up to 1,024 artifacts with one signature; see Client.sign_batch()."""
-        options = _options(
+        options = await self._options(
             where, (identity_token, identity, ambient), reuse, idempotency_key, on_event
         )
         hashed = [(name, (await self._digest(artifact)).value) for name, artifact in subjects]
@@ -173,7 +187,9 @@ class TrioClient:
     ) -> SignResult:
         """Sign an in-toto statement; see Client.attest()."""
         call = _calls.attest(
-            _options(where, (identity_token, identity, ambient), reuse, idempotency_key, on_event),
+            await self._options(
+                where, (identity_token, identity, ambient), reuse, idempotency_key, on_event
+            ),
             statement=statement,
             predicate=predicate,
             predicate_type=predicate_type,
@@ -197,7 +213,7 @@ class TrioClient:
         call = _verifying.verify(
             cast("list[Digest]", await self._run_sync(digests_of, artifact)),
             bundle,
-            place=_calls.Place(where, hash_bytes),
+            place=await self._place(where),
             accepted=accepted,
             key=key,
             predicate_type=predicate_type,
@@ -225,7 +241,7 @@ class TrioClient:
     ) -> list[Identity]:
         """Return as whom a signature could be made now."""
         call = _identities.whoami(
-            _calls.Place(where, hash_bytes),
+            await self._place(where),
             identity_token=identity_token,
             identity=identity,
             ambient=ambient,
@@ -245,7 +261,7 @@ class TrioClient:
     ) -> Identity:
         """Let the person here log in; see Client.login()."""
         call = _identities.login(
-            _calls.Place(where, hash_bytes),
+            await self._place(where),
             flow=flow,
             connector=connector,
             identity=identity,
@@ -284,7 +300,9 @@ class TrioClient:
         return cast("list[InstanceState]", found)
 
     async def trust_refresh(self, instance: str | None = None) -> list[InstanceState]:
-        """Refresh the trust root of one instance, else the default one, and return it."""
+        """Refresh the trust root of one instance, and return it; see Client.trust_refresh()."""
+        if instance is None:
+            instance = instance_named(self._environ)
         found = await self._run(_daemon_calls.trust("trust_refresh", instance))
         return cast("list[InstanceState]", found)
 
@@ -295,6 +313,33 @@ class TrioClient:
     async def reload(self) -> None:
         """Make the daemon read its settings again."""
         await self._run(_daemon_calls.reload())
+
+    # --- what the environment says ------------------------------------------------------------
+
+    async def _place(self, where: Where | None) -> _calls.Place:
+        if where is None and names_file(self._environ):
+            where = cast("Where | None", await self._run_sync(where_named, self._environ))
+        elif where is None:
+            where = where_named(self._environ)
+        return _calls.Place(where, hash_bytes)
+
+    async def _options(
+        self,
+        where: Where | None,
+        whose: Whose,
+        reuse: str | None,
+        idempotency_key: str | None,
+        on_event: Notice | None,
+    ) -> _calls.SignOptions:
+        return _calls.SignOptions(
+            await self._place(where),
+            identity_token=whose[0],
+            identity=identity_named(self._environ, whose),
+            ambient=whose[2],
+            reuse=reuse,
+            idempotency_key=idempotency_key,
+            on_event=on_event,
+        )
 
     # --- moving bytes -------------------------------------------------------------------------
 
@@ -352,21 +397,3 @@ class TrioClient:
         for call in self._exchange.finished():
             if (ended := self._ended.get(call)) is not None:
                 ended.set()
-
-
-def _options(
-    where: Where | None,
-    whose: tuple[str | None, str | None, Ambient | None],
-    reuse: str | None,
-    idempotency_key: str | None,
-    on_event: Notice | None,
-) -> _calls.SignOptions:
-    return _calls.SignOptions(
-        _calls.Place(where, hash_bytes),
-        identity_token=whose[0],
-        identity=whose[1],
-        ambient=whose[2],
-        reuse=reuse,
-        idempotency_key=idempotency_key,
-        on_event=on_event,
-    )

@@ -109,6 +109,16 @@ def test_the_environment_names_an_instance(
     assert where(keyless, daemon) == {"trust_config": digest(b"both of them")}
 
 
+def test_a_trust_file_that_the_environment_names_and_that_is_missing(
+    keyless: Run, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEYLESS_TRUST_CONFIG", "gone")
+    done = keyless("sign", *ARTIFACT)
+    assert done.code == 6
+    assert "KEYLESS_TRUST_CONFIG: cannot read gone: No such file or directory" in done.err
+    assert daemon.requests == []
+
+
 @pytest.mark.parametrize("option", ["--trusted-root", "--trust-config"])
 def test_a_trust_file_that_is_missing(keyless: Run, daemon: FakeDaemon, option: str) -> None:
     done = keyless("sign", option, "gone", *ARTIFACT)

@@ -234,6 +234,23 @@ def test_a_refresh_of_one(keyless: Run, daemon: FakeDaemon) -> None:
     assert daemon.requests[0].body == {"instance": "public"}
 
 
+def test_a_refresh_of_the_instance_that_the_environment_names(
+    keyless: Run, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEYLESS_INSTANCE", "public")
+    assert keyless("trust", "refresh").code == 0
+    assert keyless("trust", "status").code == 0
+    assert [request.body for request in daemon.requests] == [{"instance": "public"}, {}]
+
+
+def test_the_status_counts_as_people_do(keyless: Run, serve: Run) -> None:
+    slots = [{**STATUS["slots"][0], "signatures": count} for count in (0, 1, 2)]
+    serve(lambda request: Reply(request.id, {**STATUS, "slots": slots}))
+    done = keyless("status")
+    for counted in (": 0 signatures, ", ": 1 signature, ", ": 2 signatures, "):
+        assert counted in done.out
+
+
 @pytest.mark.usefixtures("daemon")
 def test_a_refresh_that_failed_for_one_may_be_tried_again(keyless: Run) -> None:
     assert keyless("trust", "refresh").code == 5

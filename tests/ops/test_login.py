@@ -491,6 +491,49 @@ async def test_a_device_login_outlives_an_issuer_that_is_away(autojump_clock, tm
         assert (await by_device(it, answer)).key.identity == ADA
 
 
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Status(503), "503"),
+        (Status(429), "429"),
+        (LostReply(), "oidc.sandbox.test/token"),
+        (Status(500, b'{"error":"server_error","error_description":"no disk"}'), "no disk"),
+    ],
+)
+async def test_a_device_login_says_what_kept_it_from_asking(autojump_clock, tmp_path, fault, says):
+    async with open_login(tmp_path) as it:
+        it.rig.faults["oidc"].fail(fault, path="/token")
+        with pytest.raises(IdentityError) as caught:
+            await one(by_device(it, None))
+        error = caught.value
+        assert (error.code, error.retryable) == ("login_failed", True)
+        assert "nobody" not in error.message
+        assert says in error.message
+        assert error.hint is not None
+
+
+async def test_a_device_login_that_could_not_ask_for_a_while_says_nothing_of_it(
+    autojump_clock, tmp_path
+):
+    async with open_login(tmp_path) as it:
+        it.rig.faults["oidc"].fail_next(2, Status(503), path="/token")
+        with pytest.raises(IdentityError, match="nobody finished") as caught:
+            await one(by_device(it, None))
+        assert not caught.value.retryable
+
+
+async def test_a_device_code_that_ends_while_the_issuer_cannot_be_asked(autojump_clock, tmp_path):
+    async with open_login(tmp_path) as it:
+        expired = Status(400, b'{"error":"expired_token"}')
+        it.rig.faults["oidc"].fail_next(2, Status(503), path="/token")
+        it.rig.faults["oidc"].fail_next(1, expired, path="/token")
+        with pytest.raises(IdentityError, match="503"):
+            await one(by_device(it, None))
+        it.rig.faults["oidc"].fail_next(1, expired, path="/token")
+        with pytest.raises(IdentityError, match="nobody finished"):
+            await one(by_device(it, None))
+
+
 # --- a pasted code -----------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from keylessd.core.bundle import parse_bundle
 from keylessd.core.digests import HashAlgorithm, digest_of
-from keylessd.core.legacy import Detached
+from keylessd.core.legacy import NOTHING_DETACHED, Detached
 from keylessd.core.statement import Subject, build_statement
 from keylessd.core.verify import MissingDigestError, VerifyOptions
 from keylessd.errors import IdentityError, InvalidInputError, TokenError, VerificationError
@@ -94,6 +94,28 @@ async def test_only_a_large_bundle_is_worth_a_thread(
         monkeypatch.setattr(Threads, "run", run)
         verified = await rig.verify(bundle.ljust(size), DIGEST)
         assert (verified.signer.identity, used) == (EMAIL, kinds)
+
+
+@pytest.mark.parametrize(("size", "kinds"), [(SMALL_BUNDLE, []), (SMALL_BUNDLE + 1, ["verify"])])
+async def test_only_a_large_bundle_is_shown_by_a_thread(
+    autojump_clock, tmp_path, monkeypatch, size, kinds
+):
+    used = []
+
+    async def run(self, kind, fn, *args, **options):
+        used.append(kind)
+        return fn(*args)
+
+    async with open_rig(tmp_path) as rig:
+        bundle = (await rig.sign()).bundle
+        monkeypatch.setattr(Threads, "run", run)
+        inspect = rig.house.verify.inspect
+        assert (await inspect(bundle.ljust(size), NOTHING_DETACHED)).form == "0.3"
+        assert used == kinds
+        # What stands in files of its own counts as well.
+        parts = Detached(signature=b"QQ==", chain=b" " * (size - 4))
+        assert (await inspect(None, parts)).form == "detached"
+        assert used == kinds * 2
 
 
 async def test_the_digest_that_is_missing_is_named(autojump_clock, tmp_path):

@@ -3,12 +3,12 @@
 import os
 
 from keyless._hash import ALGORITHMS, hash_file
+from keyless._surroundings import read_file
 from keyless.cli._inputs import (
     IDENTITY,
     WHERE,
     check_place,
     digest_argument,
-    read_file,
     reuse_of,
     where_of,
     whose_of,

@@ -2,7 +2,7 @@
 
 import os
 
-from keyless.cli._inputs import read_file
+from keyless._surroundings import read_file
 from keyless.errors import KeylessError
 from keyless.values import Detached
 

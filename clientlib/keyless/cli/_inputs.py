@@ -5,6 +5,7 @@ import os
 import stat
 import sys
 
+from keyless._surroundings import identity_named, read_file, where_named
 from keyless.cli._options import Option, Options, UsageError
 from keyless.errors import KeylessError
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 MAX_TOKEN = 65_536  # bytes; the daemon's own bound on a token
 MAX_PATH = 256  # characters; what is longer and no file is no path either
-MAX_DOCUMENT = 16 << 20  # bytes; all attachments of a request together may not be longer
 
 WHERE = (
     Option("--instance", "NAME", "Sigstore instance: public (default), staging, sandbox, ..."),
@@ -41,27 +41,6 @@ IDENTITY = (
         "where else a token comes from: auto (default), none, github, ...",
     ),
 )
-
-
-def read_file(path: str, *, what: str, limit: int = MAX_DOCUMENT) -> bytes:
-    """Return the content of the file at *path*, or of standard input for ``-``.
-
-    Raises:
-        KeylessError: ``file_error`` if it cannot be read, ``too_large`` beyond *limit* bytes.
-    """
-    try:
-        if path == "-":
-            content = os.fdopen(0, "rb", closefd=False).read(limit + 1)
-        else:
-            with open(path, "rb") as file:  # pathlib is too heavy here
-                content = file.read(limit + 1)
-    except OSError as exc:
-        raise KeylessError(
-            "file_error", f"{what}: cannot read {path}: {exc.strerror or 'unreadable'}"
-        ) from exc
-    if len(content) > limit:
-        raise KeylessError("too_large", f"{what}: {path} is larger than {limit} bytes")
-    return content
 
 
 def where_of(options: Options, environ: "Mapping[str, str]") -> "Where":
@@ -90,19 +69,20 @@ def where_of(options: Options, environ: "Mapping[str, str]") -> "Where":
         )
     if instance is not None and (trusted_root is not None or trust_config is not None):
         raise KeylessError("usage", "--instance and a trust root file exclude each other")
+    documents = _document(trust_config, "--trust-config")
     if instance is None and trusted_root is None and trust_config is None:
-        instance = environ.get("KEYLESS_INSTANCE") or None
-        if instance is None:
-            trust_config = environ.get("KEYLESS_TRUST_CONFIG") or None
-        if instance is None and trust_config is None:
+        named = where_named(environ)
+        if named is None:
             instance = _of_repository("instance", environ)
+        else:
+            instance, documents = named.instance, named.trust_config
     if signing_config is not None and trusted_root is None and instance is None:
         raise KeylessError("usage", "--signing-config needs --trusted-root or --instance beside it")
     return Where(
         instance=instance,
         trusted_root=_document(trusted_root, "--trusted-root"),
         signing_config=_document(signing_config, "--signing-config"),
-        trust_config=_document(trust_config, "--trust-config"),
+        trust_config=documents,
         fulcio_url=options.text("fulcio_url"),
         rekor_url=options.text("rekor_url"),
         oidc_issuer=options.text("oidc_issuer"),
@@ -185,7 +165,7 @@ def whose_of(options: Options, environ: "Mapping[str, str]") -> Whose:
     found = gather(environ, source)
     if found is None:
         if identity is None:
-            identity = environ.get("KEYLESS_IDENTITY") or _of_repository("identity", environ)
+            identity = identity_named(environ) or _of_repository("identity", environ)
         return Whose(identity=identity)
     _leave_no_core()
     return Whose(

@@ -2,8 +2,8 @@
 
 import os
 
+from keyless._surroundings import read_file
 from keyless.cli._detached import detached_of
-from keyless.cli._inputs import read_file
 from keyless.cli._options import Option, UsageError
 from keyless.cli._output import OK, err, json_line, out, shown
 from keyless.cli._session import client_of, read_options

@@ -58,9 +58,10 @@ def _status_lines(status: "Status", now: int) -> "list[str]":
     lines += [f"  trust        {instance_line(state, now)}" for state in status.instances]
     for slot in status.slots:
         left = span(max(0, slot.not_after - now))
+        signatures = "1 signature" if slot.signatures == 1 else f"{slot.signatures} signatures"
         lines.append(
             f"  key          {slot.identity} ({slot.issuer}) at {slot.instance}:"
-            f" {slot.signatures} signatures, {left} left"
+            f" {signatures}, {left} left"
         )
     if not status.slots:
         lines.append("  key          none held")

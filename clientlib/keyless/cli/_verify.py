@@ -2,8 +2,9 @@
 
 import os
 
+from keyless._surroundings import read_file
 from keyless.cli._detached import PARTS, WHAT, detached_of
-from keyless.cli._inputs import WHERE, digest_argument, read_file, where_of
+from keyless.cli._inputs import WHERE, digest_argument, where_of
 from keyless.cli._options import Option, Options, UsageError
 from keyless.cli._output import (
     FAILED,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+    from keylessd.core.legacy import Detached
     from keylessd.core.verify import Verified
     from keylessd.ops.verify import VerifyRequest
 
@@ -69,13 +70,17 @@ class Verdicts:
 
 def size_of(request: VerifyRequest) -> int:
     """Return about how many bytes a request has."""
+    return signature_size(request.bundle, request.detached) + len(request.key or b"")
+
+
+def signature_size(bundle: bytes | None, detached: Detached) -> int:
+    """Return how many bytes a signature that exists has, whatever it is in."""
     parts = (
-        request.bundle,
-        request.key,
-        request.detached.signature,
-        request.detached.certificate,
-        request.detached.chain,
-        request.detached.timestamp,
+        bundle,
+        detached.signature,
+        detached.certificate,
+        detached.chain,
+        detached.timestamp,
     )
     return sum(len(part) for part in parts if part is not None)
 

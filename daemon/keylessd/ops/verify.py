@@ -1,4 +1,4 @@
-"""Verifying a bundle for a client: trust root and policy together; a large one in a thread."""
+"""Verifying and showing bundles for clients: trust root and policy; large ones in a thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keylessd.core.verify import (
     verify_bundle,
 )
 from keylessd.errors import InvalidInputError, VerificationError
-from keylessd.ops.verdicts import Verdicts, key_of, size_of
+from keylessd.ops.verdicts import Verdicts, key_of, signature_size, size_of
 from keylessd.policy.expect import AnySigner, ExpectedSigner
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from keylessd.trust.material import TrustMaterial
     from keylessd.trust.where import Where
 
-# Bytes of bundle that are verified on the event loop, in about a millisecond; one with as many
-# entries as fit takes a few. To hand that to a thread costs more than the work (decisions/0021).
+# Bytes of bundle that are verified or shown on the event loop, in about a millisecond; one with
+# as many parts as fit takes a few. To hand that to a thread costs more than the work
+# (decisions/0021).
 SMALL_BUNDLE = 32 << 10
 
 
@@ -110,6 +111,8 @@ class VerifyOps:
 
     async def inspect(self, bundle: bytes | None, detached: Detached) -> Inspection:
         """Return what is in a bundle of any form. Nothing of it is verified."""
+        if signature_size(bundle, detached) <= SMALL_BUNDLE:
+            return inspect_bundle(bundle, detached)
         return await self._threads.run(
             "verify", inspect_bundle, bundle, detached, abandon_on_cancel=True
         )

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
 from keylessd.errors import DaemonError, ServiceUnavailableError
-from keylessd.identity.login.flows import LOGIN_SECONDS, lacks, login_error, nobody_came, scope_of
+from keylessd.identity.login.flows import (
+    LOGIN_SECONDS,
+    could_not_ask,
+    lacks,
+    login_error,
+    nobody_came,
+    scope_of,
+)
 from keylessd.identity.moment import Moment
 from keylessd.identity.token_endpoint import GrantError, Verdict, begin_device
 from keylessd.services.urls import printable
@@ -23,6 +31,17 @@ SLOW_DOWN_SECONDS = 5.0  # RFC 8628, 3.5: more for this and all later questions
 MAX_INTERVAL = 60.0
 MAX_CODE = 256  # characters shown of a user code
 MAX_LINK = 2048
+
+
+@dataclass(slots=True)
+class Trouble:
+    """What keeps a login from asking whether the person has answered.
+
+    Attributes:
+        last: The last question's failure; None if it was answered.
+    """
+
+    last: DaemonError | None = None
 
 
 class DeviceLogin:
@@ -49,6 +68,7 @@ class DeviceLogin:
         if provider.device_endpoint is None:
             raise lacks(provider, "device flow; run `keyless login` where there is a browser")
         proof = self._desk.proof()
+        trouble = Trouble()
         try:
             begun = await begin_device(
                 self._desk.http,
@@ -60,13 +80,21 @@ class DeviceLogin:
             patience = min(begun.expires_in, LOGIN_SECONDS)
             tell("device_code", _facts(begun, patience))
             with trio.move_on_after(patience):
-                return await self._poll(provider, request, proof, begun)
+                return await self._poll(provider, request, proof, begun, trouble)
         except DaemonError as exc:
+            is_late = isinstance(exc, GrantError) and exc.verdict is Verdict.EXPIRED
+            if is_late and trouble.last is not None:
+                raise could_not_ask(trouble.last) from exc
             raise login_error(exc) from exc
-        raise nobody_came()
+        raise nobody_came() if trouble.last is None else could_not_ask(trouble.last)
 
     async def _poll(
-        self, provider: Provider, request: LoginRequest, proof: Proof, begun: DeviceReply
+        self,
+        provider: Provider,
+        request: LoginRequest,
+        proof: Proof,
+        begun: DeviceReply,
+        trouble: Trouble,
     ) -> Login:
         endpoint = self._desk.endpoint(provider, request)
         interval = begun.interval
@@ -78,17 +106,20 @@ class DeviceLogin:
                 reply: TokenReply = await endpoint.redeem_device(
                     begun.device_code, verifier=proof.verifier
                 )
-            except ServiceUnavailableError:
+            except ServiceUnavailableError as exc:
                 # 3.5: without an answer, ask less and less often.
+                trouble.last = exc
                 pause = min(MAX_INTERVAL, pause * 2)
             except GrantError as exc:
                 if exc.verdict is Verdict.RETRY:
+                    trouble.last = exc
                     pause = max(min(MAX_INTERVAL, pause * 2), exc.retry_after_seconds or 0.0)
                     continue
                 if exc.verdict is Verdict.SLOW_DOWN:
                     interval += SLOW_DOWN_SECONDS
                 elif exc.verdict is not Verdict.PENDING:
                     raise
+                trouble.last = None
                 pause = interval
             else:
                 # There is no nonce in this flow; the proof key binds the answer to us.

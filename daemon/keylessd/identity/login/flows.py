@@ -207,3 +207,14 @@ def nobody_came() -> IdentityError:
     return IdentityError(
         "login_failed", "nobody finished the login in time", hint="run `keyless login` again"
     )
+
+
+def could_not_ask(failure: DaemonError) -> IdentityError:
+    """Return the error of a login of which nobody knows whether somebody finished it."""
+    return IdentityError(
+        "login_failed",
+        "the issuer did not say in time whether anybody finished the login; it failed last by this:"
+        f" {failure.message}",
+        retryable=True,
+        hint="run `keyless login` again when the issuer answers",
+    )
