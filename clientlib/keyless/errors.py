@@ -90,6 +90,8 @@ class KeylessError(Exception):
         self.retryable = retryable
         self.retry_after_ms = retry_after_ms
         self.hint = hint
+        if hint is not None:
+            self.add_note(hint)  # so that a traceback shows it too
         self.details = details if details is not None else {}
         self.report = report if report is not None else []
 
