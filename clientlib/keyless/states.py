@@ -81,8 +81,10 @@ class Status(Told):
         "connections",
         "default_instance",
         "instances",
+        "ledger_failures",
         "locked",
         "pid",
+        "queued",
         "requests",
         "reuse",
         "sessions",
@@ -105,3 +107,5 @@ class Status(Told):
     slots: "list[Slot]"
     sessions: "list[Identity] | None"  # of the caller
     locked: "bool | None"
+    queued: "int | None"  # requests that wait for their turn at a service
+    ledger_failures: "int | None"  # records that could not be written

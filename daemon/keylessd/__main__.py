@@ -120,7 +120,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="keylessd",
         description="Signs and verifies for short-lived processes: an ssh-agent for Sigstore.",
         epilog="Exit statuses: 0 stopped as told, 1 a fault, 2 usage, 3 a package is missing, "
-        "4 settings, 5 another daemon serves the socket, 6 the socket cannot be made.",
+        "4 settings, 5 another daemon serves the socket, 6 the socket, a directory or the ledger "
+        "cannot be made.",
     )
     parser.add_argument("--config", type=Path, metavar="F", help="read settings from this file")
     parser.add_argument("--socket", type=Path, metavar="PATH", help="listen here")
@@ -145,6 +146,7 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
 
     from keylessd.server import app, rooms, systemd  # noqa: PLC0415
     from keylessd.server.harden import (  # noqa: PLC0415
+        name_process,
         protect_memory,
         raise_descriptor_limit,
         return_freed_memory,
@@ -156,6 +158,7 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
             "this uid stands for every user that is unknown in this user namespace; map another"
         )
         raise _StartError(NO_PLACE, problem)
+    name_process()
     protect_memory()
     return_freed_memory()
     # The event loop waits this long at most for a worker thread that computes.

@@ -243,6 +243,16 @@ def test_a_refresh_of_the_instance_that_the_environment_names(
     assert [request.body for request in daemon.requests] == [{"instance": "public"}, {}]
 
 
+def test_the_status_says_what_the_ledger_lacks(keyless: Run, serve: Run) -> None:
+    more: dict[str, object] = {"queued": 2, "ledger_failures": 0}
+    serve(lambda request: Reply(request.id, {**STATUS, **more}))
+    assert "LEDGER" not in keyless("status").out
+    assert keyless("status", "--json").object == {**STATUS, **more}
+    more["ledger_failures"] = 3
+    line = "  LEDGER       records that could not be written: 3"
+    assert line in keyless("status").out.splitlines()
+
+
 def test_the_status_counts_as_people_do(keyless: Run, serve: Run) -> None:
     slots = [{**STATUS["slots"][0], "signatures": count} for count in (0, 1, 2)]
     serve(lambda request: Reply(request.id, {**STATUS, "slots": slots}))

@@ -37,6 +37,11 @@ def test_socket_and_directories_are_private(daemon) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
+def test_the_process_has_the_name_by_which_people_signal_it(daemon) -> None:
+    # Whoever starts it runs `python3 -m keylessd`, and `pkill keylessd` must find it.
+    assert Path(f"/proc/{daemon.process.pid}/comm").read_text() == "keylessd\n"
+
+
 def test_memory_is_protected(daemon) -> None:
     status = Path(f"/proc/{daemon.process.pid}/status").read_text()
     limits = Path(f"/proc/{daemon.process.pid}/limits").read_text()
@@ -297,7 +302,8 @@ def test_a_file_that_settings_name_and_is_not_there_is_a_mistake_in_them(
     (tmp_path / "config.toml").write_text('[instance.x]\ntuf_url = "https://x"\ntuf_root = "n"\n')
     daemon = daemons()
 
-    assert daemon.ready() == f"FAILED {tmp_path}/n cannot be read: No such file or directory"
+    problem = f"instance.x.tuf_root: {tmp_path}/n cannot be read: No such file or directory"
+    assert daemon.ready() == f"FAILED {problem}"
     assert daemon.wait() == 4
 
 

@@ -332,7 +332,7 @@ def test_of_a_builtin_instance_the_signing_configuration_can_be_chosen(tmp_path)
 
 def test_tuf_root_that_is_not_there(tmp_path):
     one = InstanceSettings(name="x", tuf_url="https://x", tuf_root=tmp_path / "none.json")
-    with pytest.raises(InvalidInputError, match=r"none\.json cannot be read"):
+    with pytest.raises(InvalidInputError, match=r"^instance\.x\.tuf_root: .*none\.json cannot"):
         configured([one], sandbox_dir=tmp_path)
 
 

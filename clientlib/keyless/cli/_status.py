@@ -65,6 +65,8 @@ def _status_lines(status: "Status", now: int) -> "list[str]":
         )
     if not status.slots:
         lines.append("  key          none held")
+    if status.ledger_failures:
+        lines.append(f"  LEDGER       records that could not be written: {status.ledger_failures}")
     asked = [
         f"{op} {counts.get('ok', 0)} ok, {counts.get('failed', 0)} failed"
         for op, counts in sorted(status.requests.items())

@@ -192,6 +192,8 @@ OPERATIONS = {
                     },
                     MAX_ARRAY,
                 ),
+                "queued?": _UINT,
+                "ledger_failures?": _UINT,
                 "sessions?": ("maybe_list", _IDENTITY, MAX_SUBJECTS),
                 "locked?": _BOOL,
             },

@@ -1,4 +1,4 @@
-"""Takes away what a process can give up at its start: core dumps, ptrace, descriptor limits."""
+"""What a process settles at its start: no core dumps, no ptrace, descriptor limits, its name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import suppress
 from typing import Final
 
 PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
+PR_SET_NAME: Final = 15
+NAME: Final = b"keylessd"  # the kernel keeps 15 bytes
 M_MMAP_THRESHOLD: Final = -3  # malloc.h of glibc
 M_ARENA_MAX: Final = -8
 LARGE_BUFFER: Final = 256 << 10  # bytes
@@ -31,6 +33,14 @@ def protect_memory() -> None:
     if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def name_process() -> None:
+    """Let `ps`, `pgrep` and `pkill` know the process by its own name, not the interpreter's.
+
+    To be called by the main thread, whose name is that of the process.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_NAME, NAME, 0, 0, 0)
 
 
 def return_freed_memory() -> None:

@@ -141,7 +141,10 @@ def _configured(settings: InstanceSettings) -> InstanceSpec:
     if settings.tuf_url is None or settings.tuf_root is None:
         raise InvalidInputError(f"instance {settings.name!r} names no source of trust")
     target = settings.signing_config_target or SIGNING_CONFIG_TARGET
-    root = read_capped(settings.tuf_root, MAX_ROOT)
+    try:
+        root = read_capped(settings.tuf_root, MAX_ROOT)
+    except InvalidInputError as exc:
+        raise InvalidInputError(f"instance.{settings.name}.tuf_root: {exc.message}") from exc
     return TufInstance(settings.name, settings.tuf_url, root, target, urls)
 
 
