@@ -330,9 +330,18 @@ def test_background(tmp_path):
     assert "env" in started.stderr
     try:
         assert run(directory, "status").returncode == 0
+        assert run(directory, "env").stderr == ""
     finally:
         assert run(directory, "down").returncode == 0
     assert run(directory, "status").returncode == 1
+    # What it prints is of use again as soon as the sandbox is, and says so until then.
+    for what in ("env", "token"):
+        done = run(directory, what)
+        assert (done.returncode, bool(done.stdout)) == (0, True)
+        assert done.stderr == (
+            f"the sandbox in {directory} does not run; to start it:\n"
+            f"  keyless sandbox --dir {directory} up --background\n"
+        )
 
 
 @pytest.mark.system

@@ -204,6 +204,15 @@ def _known(options: argparse.Namespace) -> Instance:
     return instance
 
 
+def _say_if_down(options: argparse.Namespace) -> None:
+    """Say that nobody answers yet; what is printed is of use again when the sandbox is."""
+    if running_pid(options.dir) is None:
+        sys.stderr.write(
+            f"the sandbox in {options.dir} does not run; to start it:\n"
+            f"  {_hint(options)} up --background\n"
+        )
+
+
 def _identities(options: argparse.Namespace, instance: Instance) -> Identities:
     return Identities(instance.urls["oidc"], vault=vault_of(options.dir), clock=SystemClock())
 
@@ -223,6 +232,7 @@ def environment(directory: Path, instance: Instance, *, token: str) -> dict[str,
 
 def _env(options: argparse.Namespace) -> int:
     instance = _known(options)
+    _say_if_down(options)
     token = _identities(options, instance).token(email=options.email)
     variables = environment(options.dir, instance, token=token)
     if options.json:
@@ -248,7 +258,9 @@ def _claims(texts: Sequence[str]) -> dict[str, JsonValue]:
 
 
 def _token(options: argparse.Namespace) -> int:
-    token = _identities(options, _known(options)).token(
+    instance = _known(options)
+    _say_if_down(options)
+    token = _identities(options, instance).token(
         issuer=options.issuer,
         email=options.email,
         subject=options.subject,
