@@ -204,16 +204,26 @@ def sign_batch(subjects: "Iterable[tuple[str, bytes]]", options: SignOptions) ->
     Raises:
         KeylessError: ``invalid_input`` for a name that cannot stand on a line of its own.
     """
-    lines = []
+    content = bytearray()
     for name, value in subjects:
-        if "\n" in name or "\r" in name:
-            raise KeylessError("invalid_input", f"{name!r} cannot be signed in a batch: its name")
-        lines.append(f"{value.hex()}  {name}\n")
+        content += f"{value.hex()}  ".encode() + _line_of(name)
+    return _signing("sign_batch", {}, {"subjects": bytes(content)}, options)
+
+
+def _line_of(name: str) -> bytes:
     try:
-        content = "".join(lines).encode()
+        line = f"{name}\n".encode()
     except UnicodeEncodeError:
-        raise KeylessError("invalid_input", "the name of a file is not UTF-8") from None
-    return _signing("sign_batch", {}, {"subjects": content}, options)
+        problem = "its name is not UTF-8"
+    else:
+        if name and is_clean(name):
+            return line
+        problem = "its name has a control character" if name else "it has no name"
+    raise KeylessError(
+        "invalid_input",
+        f"{name!r} cannot stand in a batch: {problem}",
+        hint="rename it, or sign it by itself, without --batch",
+    )
 
 
 def attest(

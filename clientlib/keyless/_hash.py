@@ -60,7 +60,10 @@ def _hash_path(
             os.close(fd)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise KeylessError("file_error", f"cannot read {name!r}: {reason}") from error
+        hint = None
+        if isinstance(error, IsADirectoryError):
+            hint = "name the files in it, or an archive of it"
+        raise KeylessError("file_error", f"cannot read {name!r}: {reason}", hint=hint) from error
     except ValueError as error:  # a zero in it, or half a character
         raise KeylessError("file_error", f"no file can be called {name!r}") from error
 

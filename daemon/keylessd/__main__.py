@@ -146,6 +146,7 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
 
     from keylessd.server import app, rooms, systemd  # noqa: PLC0415
     from keylessd.server.harden import (  # noqa: PLC0415
+        TooFewDescriptorsError,
         name_process,
         protect_memory,
         raise_descriptor_limit,
@@ -164,7 +165,11 @@ def _run(arguments: argparse.Namespace, ready: _Readiness) -> int:
     # The event loop waits this long at most for a worker thread that computes.
     sys.setswitchinterval(0.0005)
     os.umask(0o077)
-    load = _loader(arguments, raise_descriptor_limit())
+    try:
+        connections = raise_descriptor_limit()
+    except TooFewDescriptorsError as exc:
+        raise _StartError(FAULT, str(exc)) from exc
+    load = _loader(arguments, connections)
     settings = load()
     log.configure(settings.log_level)
     _make_private(settings.cache_dir)

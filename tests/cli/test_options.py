@@ -62,6 +62,15 @@ def test_mistakes_are_named(argv: list[str], says: str) -> None:
     assert says in str(caught.value)
 
 
+def test_a_file_that_is_named_like_an_option(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-dash").write_bytes(b"x")
+    with pytest.raises(UsageError) as caught:
+        parse(["-dash"], TABLE)
+    assert str(caught.value) == "there is no option -d; the file is named by ./-dash"
+    assert parse(["--", "-dash"], TABLE).words == ["-dash"]
+
+
 def test_the_help_shows_every_option_but_hidden_ones() -> None:
     text = usage_text("keyless sign", "FILE ...", "Sign files.", (("options", TABLE),))
     assert "usage: keyless sign [options] FILE ..." in text

@@ -50,6 +50,7 @@ def test_a_place_that_cannot_be(
     done = keyless(*words, "--bundle", out)
     assert done.code == 6
     assert says in done.err
+    assert "\n  bundles go elsewhere with --bundle" in done.err
     assert daemon.requests == []
 
 

@@ -122,6 +122,24 @@ def test_closed_streams_take_no_harm(folder: Path) -> None:
     assert shell("keyless sign missing <&- >&- 2>&-")[0] == 6
 
 
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("sign --bundle b -", 6, b"keyless: -: cannot read '-': Bad file descriptor\n"),
+        ("sign --identity-token - a", 6, b"--identity-token: cannot read -: Bad file descriptor"),
+        ("lock", 2, b"keyless: the passphrase cannot be read: Bad file descriptor\n"),
+    ],
+)
+def test_closed_input_is_not_an_empty_one(
+    daemon: FakeDaemon, folder: Path, line: str, code: int, says: bytes
+) -> None:
+    ended, err = shell(f"keyless {line} <&-")
+    assert ended == code
+    assert says in err
+    assert daemon.requests == []
+    assert not (folder / "b").exists()
+
+
 def test_a_bundle_meant_for_a_closed_stream_is_not_sent_to_the_daemon(
     serve: Serve, daemon: FakeDaemon
 ) -> None:

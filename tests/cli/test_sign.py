@@ -211,12 +211,59 @@ def test_a_missing_file_ends_a_batch(keyless: Run, daemon: FakeDaemon, folder: P
     assert not (folder / "all.json").exists()
 
 
-def test_what_is_wrong_for_all_is_said_once(keyless: Run, serve: Run, files: list[str]) -> None:
-    serve(lambda request: Failure(request.id, WireError("login_required", "nobody", hint="log in")))
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("new\nline", "'new\\nline' cannot stand in a batch: its name has a control character"),
+        ("tab\there", "'tab\\there' cannot stand in a batch: its name has a control character"),
+        ("bad\udcff", "'bad\\udcff' cannot stand in a batch: its name is not UTF-8"),
+    ],
+)
+@pytest.mark.usefixtures("files")
+def test_a_name_that_cannot_stand_in_a_batch(
+    keyless: Run, daemon: FakeDaemon, folder: Path, name: str, says: str
+) -> None:
+    (folder / name).write_bytes(b"x")
+    done = keyless("sign", "--batch", "--bundle", "all.json", "a", name)
+    assert done.code == 2
+    assert says in done.err
+    assert "without --batch" in done.err
+    assert daemon.requests == []
+    assert not (folder / "all.json").exists()
+
+
+def test_a_batch_of_too_many(keyless: Run, daemon: FakeDaemon, folder: Path) -> None:
+    words = [f"sha256:{number:064x}" for number in range(1025)]
+    done = keyless("sign", "--batch", "--bundle", "all.json", *words)
+    assert done.code == 2
+    assert "--batch takes 1024 artifacts at most, not 1025" in done.err
+    assert daemon.requests == []
+    assert keyless("sign", "--batch", "--bundle", "all.json", *words[1:]).code == 0
+
+
+def test_a_directory_is_not_signed(keyless: Run, daemon: FakeDaemon, folder: Path) -> None:
+    (folder / "d").mkdir()
+    done = keyless("sign", "d")
+    assert done.code == 6
+    assert "cannot read 'd': Is a directory\n  name the files in it" in done.err
+    assert daemon.requests == []
+
+
+@pytest.mark.parametrize(
+    ("code", "ends"),
+    [("login_required", 4), ("ledger_unavailable", 5), ("trust_unavailable", 5)],
+)
+def test_what_is_wrong_for_all_is_said_once(
+    keyless: Run, serve: Run, files: list[str], code: str, ends: int
+) -> None:
+    error = WireError(code, "nobody", retryable=ends == 5, hint="log in")
+    serve(lambda request: Failure(request.id, error))
     done = keyless("sign", *files)
-    assert done.code == 4
+    assert done.code == ends
     assert done.err.count("nobody") == 1
-    assert "  log in\n" in done.err
+    assert done.err.endswith(": nobody\n  log in\nkeyless: 2 more were not signed\n")
+    done = keyless("sign", "a")
+    assert done.err == "keyless: a: nobody\n  log in\n"
 
 
 def test_what_is_wrong_for_one_ends_one(

@@ -134,6 +134,8 @@ def test_a_batch(path, tmp_path):
         result = client.sign_batch([("a", DIGEST), ("dir/b", tmp_path / "b")])
         with pytest.raises(KeylessError) as caught:
             client.sign_batch([("a\nb", DIGEST)])
+        with pytest.raises(KeylessError, match="it has no name"):
+            client.sign_batch([("", DIGEST)])
     assert caught.value.code == "invalid_input"
     assert result.subjects == 2
     assert result.bundle.decode().splitlines() == [

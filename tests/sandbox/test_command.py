@@ -84,6 +84,8 @@ def served(tmp_path_factory) -> Iterator[Served]:
         ({"HOME": "/h"}, "/h/.local/state/keyless/sandbox"),
         ({"XDG_STATE_HOME": "", "HOME": "/h"}, "/h/.local/state/keyless/sandbox"),
         ({"XDG_STATE_HOME": "relative", "HOME": "/h"}, "/h/.local/state/keyless/sandbox"),
+        ({"XDG_STATE_HOME": "relative", "HOME": "h"}, "None"),
+        ({}, "None"),
     ],
 )
 def test_default_directory(environ, wanted):
@@ -95,6 +97,15 @@ def test_damaged_instance_file(tmp_path, text):
     (tmp_path / "instance.json").write_text(text)
     with pytest.raises(SandboxError, match="damaged"):
         Instance.read(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["up", "env", "token", "status", "down"])
+def test_there_is_no_place_for_it(monkeypatch, capsys, what):
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    assert main([what]) == 1
+    said = "keyless sandbox: neither XDG_STATE_HOME nor HOME is set; give --dir DIRECTORY\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("what", ["env", "token"])
@@ -342,6 +353,17 @@ def test_background(tmp_path):
             f"the sandbox in {directory} does not run; to start it:\n"
             f"  keyless sandbox --dir {directory} up --background\n"
         )
+
+
+@pytest.mark.system
+def test_background_says_why_not_though_it_can_write_no_log(tmp_path):
+    directory = tmp_path / "x"
+    directory.mkdir(mode=0o700)
+    (directory / "log").symlink_to("/dev/full")
+    started = run(directory, "up", "--background", "--accept-issuers", str(tmp_path / "gone"))
+    assert started.returncode == 1
+    assert started.stderr.startswith("keyless sandbox: the sandbox did not start: ")
+    assert f"{tmp_path}/gone" in started.stderr
 
 
 @pytest.mark.system

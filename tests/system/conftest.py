@@ -61,7 +61,13 @@ class Ask:
 class DaemonProcess:
     """A running keylessd."""
 
-    def __init__(self, directory: Path, *extra: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *extra: str,
+        environ: dict[str, str] | None = None,
+        shell: str = "",
+    ) -> None:
         self.directory = directory
         self.path = directory / "run" / "sign.sock"
         (directory / "trusted_root.json").write_text("{}")
@@ -73,6 +79,7 @@ class DaemonProcess:
         self.log_file = (directory / "log").open("ab+")
         self.process = subprocess.Popen(
             [
+                *("sh", "-c", f'{shell}\nexec "$@"', "sh"),
                 *command(directory),
                 "--socket",
                 str(self.path),

@@ -130,6 +130,21 @@ def test_runs_as_a_plain_user(tmp_path: Path) -> None:
         process.communicate()
 
 
+@pytest.mark.parametrize(("most", "starts"), [(16, False), (63, False), (64, True)])
+def test_it_does_not_start_with_too_few_descriptors(
+    tmp_path: Path, daemons, most: int, starts: bool
+) -> None:
+    daemon = daemons(shell=f"ulimit -n {most}")
+    line = daemon.ready()
+    if starts:
+        assert line.startswith("READY ")
+    else:
+        wanted = f"it may open {most} files only, and 64 are the least (ulimit -n)"
+        assert line == f"FAILED {wanted}"
+        assert daemon.wait() == 1
+        assert daemon.log_text() == f"keylessd: {wanted}\n"
+
+
 def test_second_daemon_names_the_first_and_leaves_it_alone(daemon, daemons) -> None:
     second = daemons()
 

@@ -154,9 +154,14 @@ def _flushed(code: int) -> int:
 
 
 def _fill_standard_streams() -> None:
-    """Put /dev/null where a standard stream is closed, lest a socket or a file take its number."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004  # standard error
+    """Put /dev/null where a standard stream is closed, lest a socket or a file take its number.
+
+    From a closed input nothing can be read all the same: what is not there is not empty.
+    """
+    flags = os.O_RDWR if sys.stdin else os.O_WRONLY  # the lowest number that is free comes first
+    while (fd := os.open(os.devnull, flags)) <= 2:  # noqa: PLR2004  # standard error
         os.set_inheritable(fd, True)
+        flags = os.O_RDWR
     os.close(fd)
     sys.stdin = sys.stdin or os.fdopen(0)
     sys.stdout = sys.stdout or os.fdopen(1, "w")

@@ -270,7 +270,8 @@ def check_place(path: str, *, beside: "Iterable[str]" = ()) -> None:
                 raise KeylessError("usage", f"the bundle would take the place of {name}")
         _check_writable(path)
     except OSError as exc:
-        raise _unwritable(path, exc) from exc
+        hint = "bundles go elsewhere with --bundle, those of many with --output-directory"
+        raise _unwritable(path, exc, hint=hint) from exc
 
 
 def _entry(path: str) -> "tuple[str, str]":
@@ -331,10 +332,11 @@ def _replace(path: str, content: bytes) -> None:
         raise
 
 
-def _unwritable(path: str, error: OSError) -> KeylessError:
+def _unwritable(path: str, error: OSError, *, hint: "str | None" = None) -> KeylessError:
     return KeylessError(
         "file_error",
         f"cannot write {path}: {error.strerror or 'not writable'}",
+        hint=hint,
         details={"errno": error.errno or 0},
     )
 

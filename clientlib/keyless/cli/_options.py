@@ -104,7 +104,7 @@ def parse(argv: "list[str]", table: "tuple[Option, ...]") -> Options:
         name, equals, value = _split(word)
         option = known.get(name)
         if option is None:
-            raise UsageError(_unknown(name, known))
+            raise UsageError(_unknown(name, word, known))
         if not option.metavar:
             _put_switch(options, option, value if equals else "true")
             continue
@@ -133,9 +133,12 @@ def _put_switch(options: Options, option: Option, value: str) -> None:
         options.put(option, "")
 
 
-def _unknown(name: str, known: "dict[str, Option]") -> str:
+def _unknown(name: str, word: str, known: "dict[str, Option]") -> str:
     import difflib  # only a mistake pays for this
+    import os
 
+    if os.path.lexists(word):
+        return f"there is no option {name}; the file is named by ./{word}"
     shown = [word for word, option in known.items() if not option.hidden]
     near = difflib.get_close_matches(name, shown, 1)
     return f"there is no option {name}" + (f"; did you mean {near[0]}?" if near else "")

@@ -16,15 +16,19 @@ def read_secret(prompt: str, *, what: str) -> str:
         what: What it is, for errors.
 
     Raises:
-        KeylessError: ``usage``: there is none, or it is too long.
+        KeylessError: ``usage``: there is none, it cannot be read, or it is too long.
     """
     leave_no_core()
-    if sys.stdin.isatty():
-        import getpass
+    try:
+        if sys.stdin.isatty():
+            import getpass
 
-        line = getpass.getpass(prompt, sys.stderr)
-    else:
-        line = sys.stdin.readline(MAX_LINE + 1)
+            line = getpass.getpass(prompt, sys.stderr)
+        else:
+            line = sys.stdin.readline(MAX_LINE + 1)
+    except OSError as exc:
+        reason = exc.strerror or "unreadable"
+        raise KeylessError("usage", f"{what} cannot be read: {reason}") from exc
     line = line.rstrip("\r\n")
     if not line:
         raise KeylessError("usage", f"{what} is empty")

@@ -149,18 +149,16 @@ def _job(word: str, options: Options) -> _Job:
 class _Feed:
     """Hands out what is to be signed, one after another, until there is no room for bundles."""
 
-    __slots__ = ("_full", "_jobs", "given")
+    __slots__ = ("_jobs", "is_full")
 
     def __init__(self, jobs: "list[_Job]") -> None:
         self._jobs = jobs
-        self._full = False
-        self.given = 0
+        self.is_full = False
 
     def __iter__(self) -> "Iterator[str | Digest | KeylessError]":
         for job in self._jobs:
-            if self._full:
+            if self.is_full:
                 return
-            self.given += 1
             yield _artifact(job)
 
     def write(self, position: int, content: bytes) -> "KeylessError | None":
@@ -169,7 +167,7 @@ class _Feed:
             write_file(self._jobs[position].output or "-", content)
         except KeylessError as error:
             # What is signed already is still reported; no more is begun.
-            self._full = self._full or error.details.get("errno") in _FULL
+            self.is_full = self.is_full or error.details.get("errno") in _FULL
             return error
         return None
 
@@ -193,9 +191,11 @@ def _sign_each(
     progress = Progress("signed", len(jobs), quiet=options.flag("quiet") or options.flag("json"))
     worst = OK
     feed = _Feed(jobs)
+    told = 0
     try:
         for position, result in _results(client, feed, options, where, whose):
             job = jobs[position]
+            told += 1
             if isinstance(result, KeylessError):
                 error: KeylessError | None = result
             else:
@@ -207,14 +207,14 @@ def _sign_each(
                 worst = worst or exit_code(error)
                 if error.code in _HOPELESS:
                     # What is wrong is wrong for every file; saying it once is enough.
-                    return worst
+                    break
             elif not isinstance(result, KeylessError):
                 _report(job.name, job.output or "-", result, options)
     finally:
         progress.close()
-    if feed.given < len(jobs):
-        left = len(jobs) - feed.given
-        err(f"keyless: {left} more were not signed: there is no room for bundles")
+    if told < len(jobs):
+        room = ": there is no room for bundles" if feed.is_full else ""
+        err(f"keyless: {len(jobs) - told} more were not signed{room}")
     return worst
 
 
@@ -231,6 +231,8 @@ _HOPELESS = (
     "trust_invalid",
     "trust_expired",
     "no_service",
+    "trust_unavailable",
+    "ledger_unavailable",
     "not_allowed",
     "daemon_unreachable",
 )
@@ -275,6 +277,10 @@ def _results(
 def _sign_batch(
     client: "Client", jobs: "list[_Job]", options: Options, where: "Where", whose: "Whose"
 ) -> int:
+    from keyless.wire._limits import MAX_BATCH
+
+    if len(jobs) > MAX_BATCH:
+        raise UsageError(f"--batch takes {MAX_BATCH} artifacts at most, not {len(jobs)}")
     output = options.text("bundle")
     if output is None:
         raise UsageError("--batch writes one bundle: say where with --bundle OUT")

@@ -49,7 +49,7 @@ def _number(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-def _parser(directory: Path) -> argparse.ArgumentParser:
+def _parser(directory: Path | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="keyless sandbox",
         description="A whole Sigstore on this machine, for trying and testing.",
@@ -97,19 +97,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0, or 1 with the reason on stderr."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser(default_directory(os.environ)).parse_args(given)
+    if options.dir is None:
+        problem = "neither XDG_STATE_HOME nor HOME is set; give --dir DIRECTORY"
+        sys.stderr.write(f"keyless sandbox: {problem}\n")
+        return FAILED
     options.dir = options.dir.absolute()
     commands = {"up": _up, "env": _env, "token": _token, "status": _status, "down": _down}
     try:
         return commands[options.command](options)
-    except (SandboxError, StoreError) as exc:
-        sys.stderr.write(f"keyless sandbox: {exc}\n")
-        return FAILED
     except BrokenPipeError:
         raise  # whoever read our output has gone
-    except OSError as exc:
-        named = "" if exc.filename is None else f"{exc.filename}: "
-        sys.stderr.write(f"keyless sandbox: {named}{exc.strerror or exc}\n")
+    except (SandboxError, StoreError, OSError) as exc:
+        sys.stderr.write(f"keyless sandbox: {_reason(exc)}\n")
         return FAILED
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    named = "" if error.filename is None else f"{error.filename}: "
+    return f"{named}{error.strerror or error}"
 
 
 # --- up ---------------------------------------------------------------------------------------
@@ -133,14 +140,24 @@ def _up(options: argparse.Namespace) -> int:
         faults=options.faults,
     )
 
+    told = False
+
     def ready(instance: Instance) -> None:
+        nonlocal told
+        told = True
         if options.ready_fd is None:
             runner.announce(instance)
             return
         os.write(options.ready_fd, b"ready\n")
         os.close(options.ready_fd)
 
-    runner.run(asked, ready=ready)
+    try:
+        runner.run(asked, ready=ready)
+    except (SandboxError, StoreError, OSError) as exc:
+        # Whoever waits for us is told even if there is no room for the log.
+        if options.ready_fd is not None and not told:
+            os.write(options.ready_fd, _reason(exc).encode("utf-8", "replace"))
+        raise
     return 0
 
 
@@ -163,8 +180,10 @@ def _up_in_background(options: argparse.Namespace) -> int:
         )
     os.close(writable)
     with os.fdopen(readable, "rb") as pipe:
-        if pipe.read() != b"ready\n":
-            reason = log.read_text(errors="replace").strip() or "it ended without a word"
+        said = pipe.read()
+        if said != b"ready\n":
+            reason = said.decode("utf-8", "replace") or log.read_text(errors="replace").strip()
+            reason = reason or "it ended without a word"
             raise SandboxError(f"the sandbox did not start: {reason[-2000:]}")
     sys.stderr.write(f'the sandbox is up; to use it:\n  eval "$({_hint(options)} env)"\n')
     return 0

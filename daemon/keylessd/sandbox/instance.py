@@ -32,13 +32,14 @@ ISSUERS = "issuers.json"
 PID = "pid"
 
 
-def default_directory(environ: Mapping[str, str]) -> Path:
-    """Return where the sandbox lives if nobody says otherwise."""
-    state = environ.get("XDG_STATE_HOME") or ""
-    if not state.startswith("/"):
-        # The base directory specification: a relative path is ignored.
-        state = str(Path(environ.get("HOME") or "/nonexistent") / ".local" / "state")
-    return Path(state) / "keyless" / NAME
+def default_directory(environ: Mapping[str, str]) -> Path | None:
+    """Return where the sandbox lives if nobody says otherwise; None if the environment is mute."""
+    # The base directory specification: a relative path is ignored.
+    if (state := environ.get("XDG_STATE_HOME", "")).startswith("/"):
+        return Path(state) / "keyless" / NAME
+    if (home := environ.get("HOME", "")).startswith("/"):
+        return Path(home) / ".local" / "state" / "keyless" / NAME
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,12 @@ ARENAS: Final = 2  # one for the event loop, one for all worker threads
 WANTED_DESCRIPTORS: Final = 8192
 # Of these: standard streams, trio, upstream connections, the trust cache, a margin.
 RESERVED_DESCRIPTORS: Final = 256
+# With fewer the daemon cannot load its libraries and serve one connection.
+LEAST_DESCRIPTORS: Final = 64
+
+
+class TooFewDescriptorsError(Exception):
+    """The daemon may open fewer files than it needs."""
 
 
 def protect_memory() -> None:
@@ -59,6 +65,9 @@ def raise_descriptor_limit() -> int:
     """Use as many descriptors as we may; return how many connections they are enough for.
 
     A connection takes two for the moment in which its peer is identified.
+
+    Raises:
+        TooFewDescriptorsError: they are not enough for the daemon itself.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
@@ -67,6 +76,10 @@ def raise_descriptor_limit() -> int:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
+    if soft != unlimited and soft < LEAST_DESCRIPTORS:
+        raise TooFewDescriptorsError(
+            f"it may open {soft} files only, and {LEAST_DESCRIPTORS} are the least (ulimit -n)"
+        )
     if soft == unlimited:
         return WANTED_DESCRIPTORS
     return max(1, min(soft // 2, soft - RESERVED_DESCRIPTORS))
