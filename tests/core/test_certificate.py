@@ -59,6 +59,40 @@ def other_name(value: bytes, oid: x509.ObjectIdentifier = asn1.OID_OTHER_NAME) -
 # --- form ----------------------------------------------------------------------------------
 
 
+# Its key is for RSASSA-PSS alone.
+PSS_CERTIFICATE = b"""\
+-----BEGIN CERTIFICATE-----
+MIIDlTCCAkmgAwIBAgIUA4tBrksJ9RDmS2oirYcTfY+lJj8wQQYJKoZIhvcNAQEK
+MDSgDzANBglghkgBZQMEAgEFAKEcMBoGCSqGSIb3DQEBCDANBglghkgBZQMEAgEF
+AKIDAgEgMAwxCjAIBgNVBAMMAXgwHhcNMjYxMTI3MDUxNjQ4WhcNMzYxMTI0MDUx
+NjQ4WjAMMQowCAYDVQQDDAF4MIIBVjBBBgkqhkiG9w0BAQowNKAPMA0GCWCGSAFl
+AwQCAQUAoRwwGgYJKoZIhvcNAQEIMA0GCWCGSAFlAwQCAQUAogMCASADggEPADCC
+AQoCggEBAJne6Bmphk2APPLBVVKd/nuPDG2GRBJ2YVwOe9JJykNqcWnb3uSw1/7i
+mwc2x6zNSjoKy+VSsX4xrqMTDqPnrpxMPs8rQtNkTq6qV2fvlkiOnLuBP/vDORe9
+Ssu7LmWFg7idJ7ueZV3glmPLnnz98oMgwlvQtn3N9G7i2qLsPkcasLfuvaB5xq7B
++TI+znU3BbckmtGYTcLa3nZbTEAb1l4nM/S1oykDFzUjK+K02JNQNOP/EA2ofsYr
+qnSJjH+PZheEM+24eXgvQ6JvPRXeTVtiv4ZD2T4U5akFVNedVsGuZDwywE+QC1Wo
+9n4neVWlci6DhkW04pSW9cyiKb4yXHcCAwEAAaNTMFEwHQYDVR0OBBYEFGcInNe7
+RTL4JlNVcJS5tniydhN1MB8GA1UdIwQYMBaAFGcInNe7RTL4JlNVcJS5tniydhN1
+MA8GA1UdEwEB/wQFMAMBAf8wQQYJKoZIhvcNAQEKMDSgDzANBglghkgBZQMEAgEF
+AKEcMBoGCSqGSIb3DQEBCDANBglghkgBZQMEAgEFAKIDAgEgA4IBAQBhjvVS6yCc
+ptKILCCyA9PJn2j5wxqZ6QuIpQJfcK7f39OiBhvrBUHGW0LxUKPLQ7u+iA17hSJ8
+FYQrG0zt/yXCYcLg5USBYW4HT8Et83l2WINufZZjZ1znJe2EViSd2d7e96K17JHV
+b8EJy50jBLXoH4DnSfgaZoz7ECRQ/jPwiYPd2JsQlYiYB/NTZlWHzo8NcuV+UJAu
+blGlcq5U7qjoYYNsVQGzoZl3azv4/5vPIjQCvYgWja/gN2MTHXXQBqaje0Lxevf+
+hzlL5p2UyC1nWIe7lEEg7VKbJ3MfBs4xKArMQMQCosKmJD/Qu7q1NdikRzdp3YD+
+CHtrzRsoh8MB
+-----END CERTIFICATE-----
+"""
+
+
+def test_a_key_for_pss_alone_is_not_taken_for_another():
+    certificate = x509.load_pem_x509_certificate(PSS_CERTIFICATE)
+    with pytest.raises(VerificationError, match="RSASSA-PSS") as caught:
+        key_of(certificate)
+    assert caught.value.check == "certificate-key"
+
+
 @pytest.mark.parametrize(
     "key",
     [

@@ -78,7 +78,38 @@ def test_kinds(key: object, details: str) -> None:
         with pytest.raises(InvalidInputError, match="not of the kind"):
             read_managed_key(message(P256, keyDetails=details))
     with pytest.raises(InvalidInputError, match="not of the kind"):
-        read_managed_key(message(key, keyDetails="PKIX_RSA_PSS_2048_SHA256"))
+        read_managed_key(message(key, keyDetails="LMS_SHA256"))
+
+
+# Of RSA by RSASSA-PSS alone, as its algorithm says.
+PSS_KEY = b"""\
+-----BEGIN PUBLIC KEY-----
+MIIBVjBBBgkqhkiG9w0BAQowNKAPMA0GCWCGSAFlAwQCAQUAoRwwGgYJKoZIhvcN
+AQEIMA0GCWCGSAFlAwQCAQUAogMCASADggEPADCCAQoCggEBAJne6Bmphk2APPLB
+VVKd/nuPDG2GRBJ2YVwOe9JJykNqcWnb3uSw1/7imwc2x6zNSjoKy+VSsX4xrqMT
+DqPnrpxMPs8rQtNkTq6qV2fvlkiOnLuBP/vDORe9Ssu7LmWFg7idJ7ueZV3glmPL
+nnz98oMgwlvQtn3N9G7i2qLsPkcasLfuvaB5xq7B+TI+znU3BbckmtGYTcLa3nZb
+TEAb1l4nM/S1oykDFzUjK+K02JNQNOP/EA2ofsYrqnSJjH+PZheEM+24eXgvQ6Jv
+PRXeTVtiv4ZD2T4U5akFVNedVsGuZDwywE+QC1Wo9n4neVWlci6DhkW04pSW9cyi
+Kb4yXHcCAwEAAQ==
+-----END PUBLIC KEY-----
+"""
+
+
+def test_a_key_for_pss_alone_is_not_taken_for_another() -> None:
+    lines = PSS_KEY.decode().splitlines()[1:-1]
+    der = base64.b64decode("".join(lines))
+    for raw in (PSS_KEY, b" \n" + PSS_KEY, PSS_KEY.replace(b"\n", b"\r\n"), der):
+        with pytest.raises(InvalidInputError, match="RSASSA-PSS"):
+            read_managed_key(raw)
+    with pytest.raises(InvalidInputError, match="RSASSA-PSS"):
+        read_managed_key(json.dumps({"rawBytes": "".join(lines)}).encode())
+
+
+@pytest.mark.parametrize("details", ["PKIX_RSA_PSS_2048_SHA256", "PKIX_RSA_PSS", "PKCS1_RSA_PSS"])
+def test_a_key_that_is_said_to_be_for_pss(details: str) -> None:
+    with pytest.raises(InvalidInputError, match="RSASSA-PSS"):
+        read_managed_key(message(RSA, keyDetails=details))
 
 
 def test_key_without_a_name() -> None:

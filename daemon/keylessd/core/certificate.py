@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from keylessd.core import asn1
-from keylessd.core.keys import PublicKey, supported_key
+from keylessd.core.keys import PublicKey, key_in
 from keylessd.core.remembered import Remembered
 from keylessd.errors import InvalidInputError, VerificationError
 
@@ -195,7 +195,7 @@ def key_of(certificate: x509.Certificate) -> PublicKey:
 
 def _key_of(certificate: x509.Certificate) -> PublicKey:
     try:
-        return supported_key(certificate.public_key())
+        return key_in(certificate)
     except (InvalidInputError, ValueError, UnsupportedAlgorithm) as exc:
         raise VerificationError(
             "certificate-key", f"the certificate's key cannot be used: {str(exc)[:200]!r}"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+from typing import TYPE_CHECKING
+
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
 from keylessd.core.ed25519ph import verify_prehashed
 from keylessd.core.remembered import Remembered
 from keylessd.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
@@ -30,6 +37,10 @@ _CURVE_DETAILS = {
 }
 _PREHASHED = {algorithm: Prehashed(algorithm.hash()) for algorithm in HashAlgorithm}
 _ECDSA = {algorithm: ec.ECDSA(prehashed) for algorithm, prehashed in _PREHASHED.items()}
+_RSASSA_PSS = bytes.fromhex("06092a864886f70d01010a")  # 1.2.840.113549.1.1.10 in DER
+_ALGORITHM_END = 32  # bytes, within which it ends
+# No log takes such a signature: to both kinds, an RSA key signs by PKCS#1 v1.5.
+NO_PSS = "RSASSA-PSS is not supported; RSA keys sign by PKCS#1 v1.5 here"
 _NAMED_RSA_BITS = frozenset({2048, 3072, 4096})
 
 
@@ -57,9 +68,38 @@ def load_public_key(raw: bytes) -> PublicKey:
             key = serialization.load_pem_public_key(raw)
         else:
             key = serialization.load_der_public_key(raw)
+        is_for_pss = isinstance(key, rsa.RSAPublicKey) and _is_for_pss(raw)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise InvalidInputError("the public key is not PEM or DER of a known kind") from exc
+    if is_for_pss:
+        raise InvalidInputError(NO_PSS)
     return supported_key(key)
+
+
+def key_in(certificate: x509.Certificate) -> PublicKey:
+    """Return the key of a certificate.
+
+    Raises:
+        InvalidInputError: Its kind, curve or size is not supported.
+        ValueError: It is malformed.
+        UnsupportedAlgorithm: Nobody here knows its kind.
+    """
+    if certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:
+        raise InvalidInputError(NO_PSS)
+    return supported_key(certificate.public_key())
+
+
+def _is_for_pss(raw: bytes) -> bool:
+    """Return whether an RSA key says that it signs by RSASSA-PSS alone.
+
+    The cryptography package reads such a key as any other RSA key, and RFC 4055, 1.2 forbids to
+    take it for one.
+    """
+    head, begins, rest = raw.partition(b"-----BEGIN ")
+    if begins and not head.strip():
+        raw = b64decode(rest.partition(b"-----")[2].partition(b"-----END")[0])
+    # The algorithm stands before all else in a SubjectPublicKeyInfo, behind two headers.
+    return _RSASSA_PSS in raw[:_ALGORITHM_END]
 
 
 def supported_key(key: object) -> PublicKey:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keylessd.core.keys import MAX_KEY_BYTES, PublicKey, key_details, load_public_key
+from keylessd.core.keys import MAX_KEY_BYTES, NO_PSS, PublicKey, key_details, load_public_key
 from keylessd.core.strict_json import Fields, StrictJsonError, loads
 from keylessd.core.trusted_root import time_range_of
 from keylessd.core.verified import ManagedKey
@@ -39,6 +39,8 @@ def read_managed_key(raw: bytes) -> ManagedKey:
     except StrictJsonError as exc:
         raise InvalidInputError(f"the public key cannot be used: {exc}") from exc
     key = load_public_key(encoded)
+    if "RSA_PSS" in details:
+        raise InvalidInputError(NO_PSS)
     if details and not _is_of_kind(key, details):
         raise InvalidInputError(f"the public key is not of the kind {details[:100]!r}")
     return ManagedKey(key, valid_for)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from keylessd.core.certificate import read_certificate
-from keylessd.core.keys import PublicKey, load_public_key, spki, supported_key
+from keylessd.core.keys import PublicKey, key_in, load_public_key, spki
 from keylessd.core.note import note_key_id
 from keylessd.core.strict_json import (
     Fields,
@@ -353,7 +353,7 @@ def _authority_of(fields: Fields) -> Authority:
 def _certificate_of(raw: bytes) -> x509.Certificate:
     try:
         certificate = read_certificate(raw)
-        supported_key(certificate.public_key())
+        key_in(certificate)
     except (ValueError, UnsupportedAlgorithm, InvalidInputError) as exc:
         raise _UnusableError("a certificate is malformed or has an unsupported key") from exc
     return certificate
