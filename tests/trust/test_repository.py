@@ -359,7 +359,8 @@ async def test_negative_versions_and_odd_lengths(plain):
     await plain.refresh()
     plain.sim.timestamp.snapshot_meta = MetaFile(version=2, length=1 << 60)
     plain.sim.publish_timestamp()
-    await refused(plain, TrustUnavailableError, "could not be read")
+    error = await refused(plain, TrustUnavailableError, "could not be read")
+    assert "check the network" in error.hint
 
 
 # --- a mirror that does not work -------------------------------------------------------------

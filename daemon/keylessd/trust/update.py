@@ -60,7 +60,8 @@ def update(
         ) from exc
     except DownloadError as exc:
         raise TrustUnavailableError(
-            f"the TUF repository {where} could not be read: {printable(str(exc))}"
+            f"the TUF repository {where} could not be read: {printable(str(exc))}",
+            hint="check the network; behind a proxy set [http] proxy in the daemon's settings",
         ) from exc
     except OSError as exc:
         raise TrustUnavailableError(
