@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _USAGE = {
     "trust": (
         "status|refresh [INSTANCE]",
-        "Show the trust roots in force, or refresh them from their TUF repositories now.",
+        """Show the trust roots in force, or refresh one from its TUF repository now: that of
+INSTANCE, else of KEYLESS_INSTANCE, else of the daemon's default.""",
     ),
     "instance": (
         "list | show NAME",
