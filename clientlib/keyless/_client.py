@@ -8,7 +8,6 @@ from keyless._connect import open_daemon
 from keyless._exchange import WINDOW
 from keyless._hash import digest_of, digests_of
 from keyless._line import Line
-from keyless._surroundings import identity_named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -237,6 +236,8 @@ class Client(DaemonMethods):
         on_event: "Notice | None",
         idempotency_key: "str | None" = None,
     ) -> _calls.SignOptions:
+        from keyless._surroundings import identity_named  # noqa: PLC0415  # not to ask for a status
+
         return _calls.SignOptions(
             self._place(where),
             identity_token=whose[0],

@@ -2,7 +2,6 @@
 
 from keyless import _calls
 from keyless._hash import hash_bytes
-from keyless._surroundings import instance_named, where_named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class DaemonMethods:
     def _place(self, where: "Where | None") -> _calls.Place:
         """Return where a request goes; the environment says it if the caller does not."""
         if where is None:
-            where = where_named(self._environ)
+            where = _surroundings().where_named(self._environ)
         return _calls.Place(where, hash_bytes)
 
     # --- identities ---------------------------------------------------------------------------
@@ -130,7 +129,7 @@ class DaemonMethods:
         None is the instance of ``KEYLESS_INSTANCE``, else the daemon's default.
         """
         if instance is None:
-            instance = instance_named(self._environ)
+            instance = _surroundings().instance_named(self._environ)
         call = _daemon_calls().trust("trust_refresh", instance)
         states: list[InstanceState] = self._line.run(call)
         return states
@@ -153,6 +152,12 @@ def _identities() -> "ModuleType":
     from keyless import _identities  # noqa: PLC0415
 
     return _identities
+
+
+def _surroundings() -> "ModuleType":
+    from keyless import _surroundings  # noqa: PLC0415
+
+    return _surroundings
 
 
 def _daemon_calls() -> "ModuleType":

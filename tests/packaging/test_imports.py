@@ -37,14 +37,15 @@ COMMAND = ALWAYS | {"keyless.cli._options", "keyless.cli._output", "keyless.erro
 TALKING = COMMAND | {
     "keyless._address", "keyless._calls", "keyless._client", "keyless._client_daemon",
     "keyless._connect", "keyless._exchange", "keyless._hash", "keyless._line",
-    "keyless.cli._inputs", "keyless.cli._session", "keyless.values", "keyless.wire",
+    "keyless._surroundings", "keyless.cli._inputs", "keyless.cli._session", "keyless.values",
+    "keyless.wire",
     "keyless.wire._codec", "keyless.wire._connection", "keyless.wire._framing",
     "keyless.wire._heads", "keyless.wire._limits", "keyless.wire._messages",
     "keyless.wire._operations", "keyless.wire._schema", "keyless.wire._state",
 }  # fmt: skip
 
 # Those that say neither what nor where.
-QUIET = TALKING - {"keyless.cli._inputs"}
+QUIET = TALKING - {"keyless.cli._inputs", "keyless._surroundings"}
 # Those that say which Sigstore look into the repository's configuration.
 PLACED = TALKING | {"keyless.cli._repository"}
 # Those that need an identity look for one.
