@@ -278,6 +278,16 @@ def test_exact_counts_operators() -> None:
         select_tsa(config(*services, selector=Selector.EXACT, count=2), NOW)
 
 
+def test_services_of_another_time_may_mean_that_the_clock_is_wrong() -> None:
+    with pytest.raises(NoServiceError, match=r"no usable .* for \d{4}-.*Z$") as caught:
+        select_tsa(config(service("a", start=DAY)), NOW)
+    assert "this machine's clock" in str(caught.value.hint)
+    for other in (config(), config(service("a", version=99))):
+        with pytest.raises(NoServiceError) as caught:
+            select_tsa(other, NOW)
+        assert caught.value.hint is None
+
+
 @pytest.mark.parametrize("selector", list(Selector))
 def test_nothing_is_never_enough(selector: Selector) -> None:
     for select in (select_rekor, select_tsa):

@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from keylessd.core.digests import HashAlgorithm, digest_of
 from keylessd.errors import ServiceReplyError
+from keylessd.keys.rules import CaRules
 from keylessd.keys.slot import EphemeralKey, KeyDestroyedError
 from keylessd.sandbox.ca import CertificateAuthority, Issued, Principal
 from keylessd.sandbox.ctlog import CtLog
@@ -193,11 +194,22 @@ async def test_our_clock_may_be_a_little_off(autojump_clock, tmp_path, seconds):
         await rig.sign()
 
 
-async def test_our_clock_may_not_be_far_off(autojump_clock, tmp_path):
+@pytest.mark.parametrize(
+    ("ahead", "ends"),
+    [
+        # The CA may have said what time it is there when it was asked for its rules.
+        (None, " here"),
+        (timedelta(minutes=-5), "; this machine's clock is 300 s behind that of the certificate"),
+    ],
+)
+async def test_our_clock_may_not_be_far_off(autojump_clock, tmp_path, monkeypatch, ahead, ends):
+    monkeypatch.setattr(CaRules, "ahead", lambda *_: ahead)
     async with open_rig(tmp_path, "v2") as rig:
         rig.clock.offset = timedelta(minutes=-5)
-        with pytest.raises(ServiceReplyError, match="it is 2026-03-01T11:55:00"):
+        with pytest.raises(ServiceReplyError, match="it is 2026-03-01T11:55:00Z here") as caught:
             await rig.sign()
+        assert caught.value.message.removesuffix(" authority").endswith(ends)
+        assert "clock" in caught.value.hint
         assert rig.entries == 0
 
 

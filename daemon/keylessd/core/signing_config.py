@@ -233,7 +233,12 @@ def _candidates(
         and service.valid_for.contains(now)
     ]
     if not usable:
-        raise NoServiceError(f"the signing config has no usable {what} for {now.isoformat()}")
+        others = [one for one in services if one.api_version in versions and one.valid_for]
+        raise NoServiceError(
+            f"the signing config has no usable {what} for {now:%Y-%m-%dT%H:%M:%SZ}",
+            # All that it has may be for another time because it is another time.
+            hint="it has some for other times; look at this machine's clock" if others else None,
+        )
     highest = max(service.api_version for service in usable)
     # Sorting is stable: services with the same start stay in the order of the file.
     newest_first = sorted(

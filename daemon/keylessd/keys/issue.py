@@ -12,12 +12,15 @@ from keylessd.core.keys import spki
 from keylessd.core.sct import verify_scts
 from keylessd.errors import ServiceReplyError, VerificationError
 from keylessd.identity.expectation import mismatch
-from keylessd.keys.rules import CaRules, check_against, explain_refusal
+from keylessd.identity.fetch import skew_text
+from keylessd.keys.rules import THE_CA, CaRules, check_against, explain_refusal
 from keylessd.keys.slot import EphemeralKey, KeySlot
 from keylessd.services import fulcio
 from keylessd.services.urls import shown_url
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from keylessd.clock import Clock
     from keylessd.core.digests import HashAlgorithm
     from keylessd.core.trusted_root import TrustedRoot
@@ -108,10 +111,13 @@ class CertificateIssuer:
             raise _bad(request, wrong)
         now = self._clock.now()
         if not leaf.not_valid_before_utc - MAX_SKEW <= now <= leaf.not_valid_after_utc:
+            ahead = self._rules.ahead(request.ca_url)
             raise _bad(
                 request,
-                f"the certificate is valid from {leaf.not_valid_before_utc.isoformat()} to"
-                f" {leaf.not_valid_after_utc.isoformat()}, and it is {now.isoformat()} here",
+                f"the certificate is valid from {_shown(leaf.not_valid_before_utc)} to"
+                f" {_shown(leaf.not_valid_after_utc)}, and it is {_shown(now)} here"
+                + ("" if ahead is None else skew_text(now, now - ahead, THE_CA)),
+                hint="look at this machine's clock; certificates are judged by it",
             )
         # The rest of the chain comes from the trust root; what the CA sent along is not used.
         path = verify_chain(
@@ -123,9 +129,14 @@ class CertificateIssuer:
         return KeySlot(key, leaf, signer)
 
 
-def _bad(request: IssueRequest, message: str) -> ServiceReplyError:
+def _shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _bad(request: IssueRequest, message: str, *, hint: str | None = None) -> ServiceReplyError:
     return ServiceReplyError(
         fulcio.SERVICE,
         f"Fulcio's certificate cannot be used: {message}",
         url=shown_url(request.ca_url),
+        hint=hint,
     )

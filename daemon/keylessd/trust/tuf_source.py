@@ -130,7 +130,7 @@ class TufSource:
             raise TrustExpiredError(
                 f"the trust root of {self.instance.name!r} expired at"
                 f" {held.expires:%Y-%m-%dT%H:%MZ} and cannot be renewed: {exc.message}",
-                hint="check the network, then: keyless trust refresh",
+                hint="check the network and this machine's clock, then: keyless trust refresh",
                 retry_after_seconds=exc.retry_after_seconds,
             ) from exc
 
