@@ -282,7 +282,8 @@ def test_services_of_another_time_may_mean_that_the_clock_is_wrong() -> None:
     with pytest.raises(NoServiceError, match=r"no usable .* for \d{4}-.*Z$") as caught:
         select_tsa(config(service("a", start=DAY)), NOW)
     assert "this machine's clock" in str(caught.value.hint)
-    for other in (config(), config(service("a", version=99))):
+    never = Service("a", 1, None, "a")
+    for other in (config(), config(service("a", version=99)), config(never)):
         with pytest.raises(NoServiceError) as caught:
             select_tsa(other, NOW)
         assert caught.value.hint is None

@@ -66,9 +66,10 @@ def load_public_key(raw: bytes) -> PublicKey:
     try:
         if raw.lstrip().startswith(b"-----BEGIN"):
             key = serialization.load_pem_public_key(raw)
+            is_for_pss = _is_for_pss(_der_of(raw))
         else:
             key = serialization.load_der_public_key(raw)
-        is_for_pss = isinstance(key, rsa.RSAPublicKey) and _is_for_pss(raw)
+            is_for_pss = _is_for_pss(raw)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise InvalidInputError("the public key is not PEM or DER of a known kind") from exc
     if is_for_pss:
@@ -89,17 +90,19 @@ def key_in(certificate: x509.Certificate) -> PublicKey:
     return supported_key(certificate.public_key())
 
 
-def _is_for_pss(raw: bytes) -> bool:
-    """Return whether an RSA key says that it signs by RSASSA-PSS alone.
+def _is_for_pss(der: bytes) -> bool:
+    """Return whether a key that could be read says that it signs by RSASSA-PSS alone.
 
     The cryptography package reads such a key as any other RSA key, and RFC 4055, 1.2 forbids to
     take it for one.
     """
-    head, begins, rest = raw.partition(b"-----BEGIN ")
-    if begins and not head.strip():
-        raw = b64decode(rest.partition(b"-----")[2].partition(b"-----END")[0])
     # The algorithm stands before all else in a SubjectPublicKeyInfo, behind two headers.
-    return _RSASSA_PSS in raw[:_ALGORITHM_END]
+    return _RSASSA_PSS in der[:_ALGORITHM_END]
+
+
+def _der_of(pem: bytes) -> bytes:
+    """Return what stands in the first block of *pem*, which could be read."""
+    return b64decode(pem.split(b"-----")[2])
 
 
 def supported_key(key: object) -> PublicKey:
