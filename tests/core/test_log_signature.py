@@ -46,9 +46,7 @@ def signed(request):
     return request.param()
 
 
-@pytest.fixture(
-    params=[verify_log_signature, verify_shared_signature, verify_checkpoint_signature]
-)
+@pytest.fixture(params=[verify_log_signature, verify_shared_signature, verify_checkpoint_signature])
 def verify(request):
     return request.param
 

@@ -106,8 +106,8 @@ def test_other_certificate_of_the_same_key_beside_the_signer(order: int) -> None
 def test_second_intermediate_of_the_same_name(kind: str, order: int) -> None:
     middle = mint_ca("middle", parent=ROOT)
     others = {
-        "over": mint_ca("middle", parent=ROOT, key=middle.key, end=AT - SECOND),  # type: ignore[arg-type]
-        "of-another-root": mint_ca("middle", parent=mint_ca("elsewhere"), key=middle.key),  # type: ignore[arg-type]
+        "over": mint_ca("middle", parent=ROOT, key=middle.key, end=AT - SECOND),
+        "of-another-root": mint_ca("middle", parent=mint_ca("elsewhere"), key=middle.key),
         "of-another-key": mint_ca("middle", parent=ROOT),
     }
     tsa = mint_tsa(parents=[middle, ROOT])
