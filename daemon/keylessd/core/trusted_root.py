@@ -280,7 +280,7 @@ def _log_of(fields: Fields, *, is_rekor: bool) -> TransparencyLog:
 
 def _valid_for(fields: Fields) -> TimeRange:
     period = time_range_of(fields, "validFor") or TimeRange(None, None)
-    if period.start is not None and period.end is not None and period.end < period.start:
+    if period.start is not None and not period.contains(period.start):
         raise _UnusableError("its period ends before it starts")
     return period
 
