@@ -10,7 +10,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from keylessd.core import asn1
 from keylessd.core.timestamp import UNVERIFIABLE, VerifiedTimestamp, verify_timestamp
-from keylessd.core.timestamp_signer import MAX_BROUGHT, wants_certificates
+from keylessd.core.timestamp_signer import MAX_BROUGHT, MAX_LINKS, wants_certificates
 from keylessd.core.trusted_root import Authority, TimeRange
 from keylessd.errors import VerificationError
 from sigsim.pki import (
@@ -102,17 +102,24 @@ def test_other_certificate_of_the_same_key_beside_the_signer(order: int) -> None
 
 
 @pytest.mark.parametrize("order", [1, -1])
-@pytest.mark.parametrize("kind", ["over", "of-another-root", "of-another-key"])
+@pytest.mark.parametrize("kind", ["over", "of-another-root", "of-another-key", "no-authority"])
 def test_second_intermediate_of_the_same_name(kind: str, order: int) -> None:
     middle = mint_ca("middle", parent=ROOT)
     others = {
         "over": mint_ca("middle", parent=ROOT, key=middle.key, end=AT - SECOND),
         "of-another-root": mint_ca("middle", parent=mint_ca("elsewhere"), key=middle.key),
         "of-another-key": mint_ca("middle", parent=ROOT),
+        "no-authority": mint_ca("middle", parent=ROOT, key=middle.key, is_ca=False),
     }
     tsa = mint_tsa(parents=[middle, ROOT])
     both = [middle.certificate, others[kind].certificate][::order]
     assert accepted(stamped(tsa, tsa.chain[0], *both)).time == AT
+
+
+def test_intermediate_of_the_token_in_place_of_the_one_in_the_root_of_its_name() -> None:
+    old, new = (mint_ca("middle", parent=ROOT) for _ in range(2))
+    tsa = mint_tsa(parents=[new, ROOT])
+    assert accepted(stamped(tsa, *tsa.chain[:2]), trusting(old, ROOT)).time == AT
 
 
 def test_authorities_with_and_without_leaf_side_by_side() -> None:
@@ -159,7 +166,10 @@ def test_token_without_certificates_cannot_be_judged(
 
 
 def test_token_with_all_but_its_signers_certificate() -> None:
-    assert refused(stamped(TSA, ROOT.certificate)) == "timestamp-authority"
+    with pytest.raises(VerificationError) as error:
+        accepted(stamped(TSA, ROOT.certificate))
+    assert error.value.check == "timestamp-authority"
+    assert "no certificate" not in error.value.message
 
 
 def test_other_leaf_is_still_refused_where_the_trust_root_lists_one() -> None:
@@ -198,6 +208,14 @@ def test_root_that_the_token_brings_is_no_anchor() -> None:
     other = mint_ca("tsa root")
     tsa = mint_tsa(parents=[mint_ca("middle", parent=other), other])
     assert refused(stamped(tsa, *tsa.chain)) == "timestamp-chain"
+
+
+def test_authorities_of_the_token_that_vouch_for_each_other() -> None:
+    first = mint_ca("first")
+    second = mint_ca("second", parent=first)
+    first = mint_ca("first", parent=second, key=first.key)
+    tsa = mint_tsa(parents=[first, second])
+    assert refused(stamped(tsa, *tsa.chain)) == "timestamp-authority"
 
 
 # --- refused: the path ---------------------------------------------------------------------
@@ -273,9 +291,9 @@ def test_authority_itself_signs_no_timestamps() -> None:
     for usages in (None, [TIME_STAMPING]):
         root = mint_ca("tsa root", usages=usages)
         own = Tsa(root.key, (root.certificate,))
-        for embedded in (None, own.chain):
+        for embedded, check in ((None, "timestamp-authority"), (own.chain, "timestamp-usage")):
             response = stamp(own, SIGNATURE, at=AT, embedded=embedded)
-            assert refused(response, own.trusted()) in {"timestamp-usage", "timestamp-authority"}
+            assert refused(response, own.trusted()) == check
 
 
 def test_signature_of_another_key() -> None:
@@ -317,6 +335,19 @@ def test_more_certificates_than_any_authority_sends() -> None:
     assert accepted(stamped(TSA, TSA.chain[0], *many[1:])).time == AT
     assert refused(stamped(TSA, TSA.chain[0], *many)) == "timestamp-format"
     assert accepted(stamped(TSA, TSA.chain[0], *many), TSA.trusted()).time == AT
+
+
+@pytest.mark.parametrize(("leaves", "good"), [(5, True), (6, False)])
+def test_certificates_that_all_name_each_other(leaves: int, good: bool) -> None:
+    """Of four that may be the issuer each, which is 12 links, and 20 or 24 from the leaves."""
+    roots = [mint_ca("tsa root").certificate for _ in range(4)]
+    below = [mint_tsa(parents=[ROOT]).chain[0] for _ in range(leaves - 1)]
+    response = stamped(TSA, TSA.chain[0], *below, *roots)
+    assert MAX_LINKS == 32
+    if good:
+        assert accepted(response).time == AT
+    else:
+        assert refused(response) == "timestamp-format"
 
 
 def test_certificate_that_cannot_be_read_is_passed_over() -> None:

@@ -12,7 +12,6 @@ from keylessd.core.digests import HashAlgorithm, digest_of
 from keylessd.core.keys import (
     BadSignatureError,
     PublicKey,
-    signing_hash,
     spki,
     verify_digest,
     verify_message,
@@ -65,8 +64,6 @@ def verify_checkpoint_signature(key: PublicKey, signature: bytes, message: bytes
     try:
         verify_shared_signature(key, signature, message)
     except BadSignatureError:
-        if signing_hash(key) in {None, HashAlgorithm.SHA256}:
-            raise
         verify_message(key, signature, message)
 
 

@@ -289,7 +289,7 @@ def _check_signing_certificate(
             attributes, asn1.OID_ATTR_SIGNING_CERTIFICATE_V2, asn1.SigningCertificateV2
         )
         # RFC 5035, 3: the first one is the signer's.
-        matches = matches and bool(second.certs) and _is_digest_of(der, second.certs[0])
+        matches = bool(second.certs) and _is_digest_of(der, second.certs[0])
     if asn1.OID_ATTR_SIGNING_CERTIFICATE in attributes:
         first = _single_value(
             attributes, asn1.OID_ATTR_SIGNING_CERTIFICATE, asn1.SigningCertificate

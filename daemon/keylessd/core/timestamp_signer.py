@@ -11,7 +11,9 @@ certificates. Then every signer is good that this authority answers for.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from cryptography import x509
@@ -54,26 +56,17 @@ class Candidate:
     def issuers_at(self, time: datetime) -> _Chain:
         """Return the chain to verify the certificate against, the trust root's anchor last.
 
-        Those certificates of the token that stand between are no more than a proposal: nothing is
-        verified here but what is needed to choose between several of one name (RFC 5652, 10.2.3).
-
-        Raises:
-            VerificationError: ``timestamp-chain`` if none leads to the authority.
+        Those certificates of the token that stand between are no more than a proposal. Of several
+        of one name those are chosen that were valid and fit; if none do, any, to be refused.
         """
         if self.brought is None:
             return self.authority.issuers
 
         def has_issued(below: x509.Certificate, above: x509.Certificate) -> bool:
-            return _is_valid_authority(above, time) and _is_signed_by(below, above)
+            return _is_signed_by(below, above) and _is_valid_authority(above, time)
 
-        above = _path_above(self.certificate, self.brought, self.authority.chain, has_issued)
-        if above is None:
-            raise VerificationError(
-                "timestamp-chain",
-                "no certificates of the timestamp lead from its signer to the authority "
-                f"{self.authority.uri!r} of the trust root",
-            )
-        return above
+        path = partial(_path_above, self.certificate, self.brought, self.authority.chain)
+        return path(has_issued) or path(_names_issuer)
 
 
 def candidates(token: Token, authorities: Sequence[Authority]) -> list[Candidate]:
@@ -148,12 +141,8 @@ def _brought(token: Token, authorities: Sequence[Authority]) -> list[Candidate]:
     claims this authority and is not of it is refused later.
     """
     certificates = _readable(token.data.certificates or [])
-
-    def names_issuer(below: x509.Certificate, above: x509.Certificate) -> bool:
-        return below.issuer == above.subject
-
     links = sum(
-        below is not above and names_issuer(below, above)
+        below is not above and _names_issuer(below, above)
         for below in certificates
         for above in certificates
     )
@@ -164,7 +153,7 @@ def _brought(token: Token, authorities: Sequence[Authority]) -> list[Candidate]:
         for authority in authorities
         for certificate in certificates
         if _is_named(token.signer, certificate)
-        and _path_above(certificate, certificates, authority.chain, names_issuer) is not None
+        and _path_above(certificate, certificates, authority.chain, _names_issuer)
     ]
 
 
@@ -175,37 +164,40 @@ def _readable(embedded: Sequence[x509.Certificate]) -> _Chain:
     found: dict[bytes, x509.Certificate] = {}
     for certificate in embedded:
         der = certificate.public_bytes(serialization.Encoding.DER)
-        try:
+        with suppress(ValueError):
             # The same object for the same bytes, by which core.chain knows it.
             found[der] = read_certificate(der)
-        except ValueError:
-            continue
     return tuple(found.values())
 
 
 def _path_above(
     certificate: x509.Certificate, pool: _Chain, chain: _Chain, is_link: _Link
-) -> _Chain | None:
+) -> _Chain:
     """Return what leads from a certificate to the last one of *chain*, through *pool* if need be.
 
     Each certificate of the pool is tried once: where it leads does not depend on what is below.
+    Empty if nothing leads there.
     """
     left = list(pool)
 
-    def climb(below: x509.Certificate) -> _Chain | None:
+    def climb(below: x509.Certificate) -> _Chain:
         for level, listed in enumerate(chain):
-            if listed.subject == below.issuer:
+            if is_link(below, listed):
                 # The same object if it is the whole chain, by which core.chain knows it.
                 return chain[level:]
         for above in pool:
-            if above in left and above is not below and is_link(below, above):
+            if above in left and is_link(below, above):
                 left.remove(above)
                 rest = climb(above)
-                if rest is not None:
+                if rest:
                     return (above, *rest)
-        return None
+        return ()
 
     return climb(certificate)
+
+
+def _names_issuer(below: x509.Certificate, above: x509.Certificate) -> bool:
+    return below.issuer == above.subject
 
 
 def _is_valid_authority(certificate: x509.Certificate, time: datetime) -> bool:
