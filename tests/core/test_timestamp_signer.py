@@ -1,5 +1,6 @@
 """Trust roots that name a timestamp authority's CA alone: the signer comes with the token."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -17,11 +18,15 @@ from sigsim.pki import (
     CODE_SIGNING,
     START,
     TIME_STAMPING,
+    YEAR,
     Ca,
     Leaf,
+    certificate_builder,
+    der,
     ec_key,
     mint_ca,
     mint_leaf,
+    signed,
 )
 from sigsim.stamps import Tsa, attribute, mint_tsa, stamp
 
@@ -102,14 +107,19 @@ def test_other_certificate_of_the_same_key_beside_the_signer(order: int) -> None
 
 
 @pytest.mark.parametrize("order", [1, -1])
-@pytest.mark.parametrize("kind", ["over", "of-another-root", "of-another-key", "no-authority"])
+@pytest.mark.parametrize(
+    "kind", ["over", "of-another-root", "of-another-key", "no-authority", "no-constraints"]
+)
 def test_second_intermediate_of_the_same_name(kind: str, order: int) -> None:
-    middle = mint_ca("middle", parent=ROOT)
+    middle = mint_ca("middle", parent=ROOT, start=AT, end=AT)
+    names = middle.certificate.subject, ROOT.certificate.subject
+    bare = signed(certificate_builder(names, middle.key, START, START + YEAR, ()), ROOT.key)
     others = {
         "over": mint_ca("middle", parent=ROOT, key=middle.key, end=AT - SECOND),
         "of-another-root": mint_ca("middle", parent=mint_ca("elsewhere"), key=middle.key),
         "of-another-key": mint_ca("middle", parent=ROOT),
         "no-authority": mint_ca("middle", parent=ROOT, key=middle.key, is_ca=False),
+        "no-constraints": Ca(bare, middle.key),
     }
     tsa = mint_tsa(parents=[middle, ROOT])
     both = [middle.certificate, others[kind].certificate][::order]
@@ -244,6 +254,14 @@ def test_every_certificate_must_be_valid_then(
             assert refused(response, authority) == "timestamp-chain"
 
 
+def test_what_is_wrong_with_the_path_is_said() -> None:
+    root = mint_ca("tsa root", end=AT - SECOND)
+    with pytest.raises(VerificationError) as error:
+        accepted(stamped(mint_tsa(parents=[root])), trusting(root))
+    assert error.value.check == "timestamp-chain"
+    assert "is valid from" in error.value.message
+
+
 @pytest.mark.parametrize(
     "fault",
     [{"is_ca": False}, {"cert_sign": False}, {"cert_sign": None}, {"usages": [CODE_SIGNING]}],
@@ -319,12 +337,15 @@ def test_certificate_exchanged_for_another_one_of_the_same_key() -> None:
 
 
 def test_bound_by_the_first_version_of_the_attribute() -> None:
-    other = asn1.SigningCertificate(
-        certs=[asn1.EssCertId(cert_hash=b"\x00" * 20, issuer_serial=None)], policies=None
-    )
-    wrong = attribute(asn1.OID_ATTR_SIGNING_CERTIFICATE, other)
-    response = stamped(TSA, edit_attributes=lambda given: [*given[:2], wrong])
-    assert refused(response) == "timestamp-certificate"
+    def bound(cert_hash: bytes) -> bytes:
+        certs = [asn1.EssCertId(cert_hash=cert_hash, issuer_serial=None)]
+        value = asn1.SigningCertificate(certs=certs, policies=None)
+        only = attribute(asn1.OID_ATTR_SIGNING_CERTIFICATE, value)
+        return stamped(TSA, edit_attributes=lambda given: [*given[:2], only])
+
+    right = hashlib.sha1(der(TSA.chain[0])).digest()
+    assert accepted(bound(right)).time == AT
+    assert refused(bound(bytes(20))) == "timestamp-certificate"
 
 
 # --- limits --------------------------------------------------------------------------------
