@@ -67,11 +67,16 @@ def test_roots_are_left_out_of_a_chain_and_others_are_not() -> None:
 
 def test_root_that_cannot_be_read_stays_and_does_no_harm() -> None:
     """It is not used; one that is no certificate at all is refused."""
+
+    def with_root(root: bytes) -> Detached:
+        written = base64.b64encode(root)
+        last = b"-----BEGIN CERTIFICATE-----\n" + written + b"\n-----END CERTIFICATE-----\n"
+        return Detached(signature=b"s", certificate=LEAF, chain=pem(INTERMEDIATE) + last)
+
     old_root = with_negative_serial(ROOT)
-    chain = Detached(signature=b"s", certificate=LEAF, chain=pem(INTERMEDIATE, old_root))
-    assert read_bundle(None, chain).certificates == (LEAF, INTERMEDIATE, old_root)
-    cut = Detached(signature=b"s", certificate=LEAF, chain=pem(INTERMEDIATE, ROOT[:-1]))
-    assert refusal(None, cut)[0] == "certificate-format"
+    found = read_bundle(None, with_root(old_root))
+    assert found.certificates == (LEAF, INTERMEDIATE, old_root)
+    assert refusal(None, with_root(ROOT[:-1]))[0] == "certificate-format"
 
 
 def test_size_of_a_signature() -> None:
