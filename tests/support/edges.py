@@ -9,103 +9,36 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from keylessd.core.bundle import Bundle, TlogEntry, serialize_bundle
-from keylessd.core.note import NoteSignature, checkpoint_body, format_note, parse_checkpoint
-from keylessd.core.trusted_root import Authority, serialize_trusted_root
-from sigsim.pki import START, CtLog, Leaf, der, ec_key, mint_ca, mint_leaf, utf8
-from sigsim.stamps import Tsa, mint_tsa, stamp
-from sigsim.worlds import SIGNED, RekorLog, World, digests, v1_log
-
-SIGNER = ("signer@example.com", "https://issuer.example")
-PREDICATE_TYPE = "https://keyless.test/predicate/v1"
-LEAF = Leaf(
-    names=(x509.RFC822Name(SIGNER[0]),),
-    extensions=((1, SIGNER[1].encode()), (8, utf8(SIGNER[1]))),
+from edge_kit import (
+    EDGES,
+    LEAF,
+    OLD_TYPE,
+    PREDICATE_TYPE,
+    SIGNER,
+    Edge,
+    edge,
+    edited,
+    entry_of,
+    made,
+    v1_world,
+    v2_world,
+    with_root,
 )
-OLD_TYPE = "application/vnd.dev.sigstore.bundle+json;version=0.2"
+from keylessd.core.bundle import TlogEntry
+from keylessd.core.note import NoteSignature, checkpoint_body, format_note, parse_checkpoint
+from keylessd.core.trusted_root import Authority
+from sigsim.pki import START, CtLog, der, ec_key, mint_ca, mint_leaf
+from sigsim.stamps import Tsa, mint_tsa, stamp
+from sigsim.worlds import SIGNED, RekorLog, World, digests
 
-
-@dataclass(frozen=True)
-class Edge:
-    """One case.
-
-    Attributes:
-        bundle: JSON.
-        root: JSON of the trust root.
-        is_attestation: Whether an envelope was signed.
-    """
-
-    bundle: bytes
-    root: bytes
-    is_attestation: bool = False
-
-
-@dataclass(frozen=True)
-class Known:
-    """A case by name: how it is made, and what each verifier says.
-
-    Attributes:
-        make: Makes it anew.
-        ours: The check that fails, None if it is accepted.
-        accepted_by: Those of ``"cosign"``, ``"sigstore-python"`` and ``"sigstore-js"`` that accept.
-    """
-
-    make: Callable[[], Edge]
-    ours: str | None
-    accepted_by: frozenset[str]
-
-
-EDGES: dict[str, Known] = {}
-_SHORT = {"go": "cosign", "py": "sigstore-python", "js": "sigstore-js"}
-
-
-def edge(ours: str | None, accepted_by: str) -> Callable[[Callable[[], Edge]], Callable[[], Edge]]:
-    """Add what the decorated function makes; *accepted_by* has the short names of the peers."""
-
-    def keep(make: Callable[[], Edge]) -> Callable[[], Edge]:
-        peers = frozenset(_SHORT[name] for name in accepted_by.split())
-        EDGES[make.__name__.replace("_", "-")] = Known(make, ours, peers)
-        return make
-
-    return keep
-
-
-def v1_world(**more: Any) -> World:
-    return World(leaf=LEAF, rekor=v1_log(), **more)
-
-
-def v2_world(**more: Any) -> World:
-    return World(leaf=LEAF, **more)
-
-
-def made(world: World, bundle: Bundle | None = None, **root: Any) -> Edge:
-    signed = serialize_bundle(bundle or world.message())
-    return Edge(signed, serialize_trusted_root(world.root(**root)))
-
-
-def edited(world: World, edit: Callable[[Any], None]) -> Edge:
-    """A good bundle whose JSON was changed."""
-    value = json.loads(serialize_bundle(world.message()))
-    edit(value)
-    return Edge(json.dumps(value).encode(), serialize_trusted_root(world.root()))
-
-
-def with_root(world: World, edit: Callable[[Any], None]) -> Edge:
-    """A good bundle and a trust root whose JSON was changed."""
-    value = json.loads(serialize_trusted_root(world.root()))
-    edit(value)
-    return Edge(serialize_bundle(world.message()), json.dumps(value).encode())
-
-
-def entry_of(value: Any) -> Any:
-    return value["verificationMaterial"]["tlogEntries"][0]
+__all__ = ["EDGES", "PREDICATE_TYPE", "SIGNER"]
 
 
 # --- timestamps ----------------------------------------------------------------------------
