@@ -36,6 +36,14 @@ from keylessd.sandbox.trust_files import trust_config  # noqa: E402
 from standing import CHECKOUT, bundle_of  # noqa: E402
 
 KEYLESS, NEVER, COSIGN, PYTHON = "keyless", "keyless --reuse never", "cosign", "sigstore-python"
+BATCH = "keyless --batch"
+OURS: Mapping[str, tuple[str, ...]] = {
+    KEYLESS: (),
+    NEVER: ("--reuse", "never"),
+    BATCH: ("--batch",),
+}
+# Instances whose log is the real one, and one behind a gauge.
+STRAIGHT, GAUGED = "straight-", "gauged-"
 LOGS = {"v1": "rekor1", "v2": "rekor2_a"}
 PARALLEL = 64
 ABOVE_COSIGN = Goal(1 / 3)
@@ -82,27 +90,31 @@ class Bench:
     cpu: dict[str, list[float]] = field(default_factory=dict)
 
     def prepare(self) -> None:
-        """Write the configurations that lead through the gauges; start the daemon."""
-        trust = self.stack.trust
-        root = (trust / TRUSTED_ROOT).read_bytes()
-        text = self.house.config.read_text()
-        for version, name in LOGS.items():
-            gauge = Gauge(getattr(self.stack.urls, name))
-            self.gauges[version] = gauge
-            logs = [(gauge.url, int(version[1]))]
-            stamp = version == "v2"
-            config = signing_config(self.stack.keys, self.stack.urls, logs, timestamp=stamp)
-            path = trust / f"signing-bench-{version}.json"
-            path.write_bytes(config)
-            (trust / f"trust-bench-{version}.json").write_bytes(trust_config(root, config))
-            text += f'[instance.bench-{version}]\ntrusted_root = "{trust / TRUSTED_ROOT}"\n'
-            text += f'signing_config = "{path}"\n'
-        self.house.config.write_text(text)
+        """Write the configurations, straight and through the gauges; start the daemon."""
+        instances = []
         for version in LOGS:
-            self.house.sign(f"bench-{version}", *self.house.files(1, stem=f"warm-{version}-"))
+            url = self.raw_url(version)
+            self.gauges[version] = gauge = Gauge(url)
+            instances.append(self._configure(STRAIGHT + version, url, version))
+            instances.append(self._configure(GAUGED + version, gauge.url, version))
+        self.house.config.write_text(self.house.config.read_text() + "".join(instances))
+        for version in LOGS:
+            for instance in (STRAIGHT + version, GAUGED + version):
+                self.house.sign(instance, *self.house.files(1, stem=f"warm-{instance}-"))
         found = self.house.daemon_pid()
         assert found is not None
         self.daemon = found
+
+    def _configure(self, instance: str, url: str, version: str) -> str:
+        """Write what makes a client log there; return the settings of the instance."""
+        trust = self.stack.trust
+        logs, stamp = [(url, int(version[1]))], version == "v2"
+        config = signing_config(self.stack.keys, self.stack.urls, logs, timestamp=stamp)
+        path = trust / f"signing-{instance}.json"
+        path.write_bytes(config)
+        root = trust / TRUSTED_ROOT
+        (trust / f"trust-{instance}.json").write_bytes(trust_config(root.read_bytes(), config))
+        return f'[instance.{instance}]\ntrusted_root = "{root}"\nsigning_config = "{path}"\n'
 
     def keyless(self, *words: str | Path) -> tuple[list[str], dict[str, str]]:
         """Return a command line and its environment."""
@@ -110,12 +122,13 @@ class Bench:
         command = [sys.executable, script, *map(str, words)]
         return command, {**self.house.environ, "SIGSTORE_ID_TOKEN": self.stack.dex_token()}
 
-    def signing(self, client: str, version: str, *files: Path) -> tuple[list[str], dict[str, str]]:
+    def signing(self, client: str, instance: str, *files: Path) -> tuple[list[str], dict[str, str]]:
         """Return the command line that signs, and its environment."""
-        instance = f"bench-{version}"
-        if client in (KEYLESS, NEVER):
-            reuse = ["--reuse", "never"] if client == NEVER else []
-            return self.keyless("sign", "--quiet", "--instance", instance, *reuse, *files)
+        if client in OURS:
+            words: list[str | Path] = ["--quiet", "--instance", instance, *OURS[client]]
+            if client == BATCH:
+                words += ["--bundle", bundle_of(files[0])]
+            return self.keyless("sign", *words, *files)
         token = self.stack.dex_token()
         if client == COSIGN:
             (path,) = files
@@ -147,14 +160,14 @@ class Bench:
     def sign_once(self, client: str, version: str) -> float:
         """Sign one new file in a cold process; return the seconds above the log's own."""
         (path,) = self.house.files(1, stem=f"one-{os.urandom(6).hex()}-")
-        command, environ = self.signing(client, version, path)
+        command, environ = self.signing(client, GAUGED + version, path)
         gauge = self.gauges[version]
         gauge.taken()
         before = cpu_seconds(self.daemon)
         spent = self._run(command, environ)
         took = gauge.taken()
         name = f"{client}, {version}"
-        daemon = cpu_seconds(self.daemon) - before if client in (KEYLESS, NEVER) else 0.0
+        daemon = cpu_seconds(self.daemon) - before if client in OURS else 0.0
         self.above.setdefault(name, []).append(spent.wall - took)
         self.log.setdefault(name, []).append(took)
         self.cpu.setdefault(name, []).append(spent.cpu + daemon)
@@ -167,7 +180,8 @@ class Bench:
     def many(self, client: str, version: str, count: int, processes: int) -> Many:
         """Sign files by that many processes, PARALLEL of them at a time."""
         files = self.house.files(count, stem=f"many-{os.urandom(4).hex()}-")
-        jobs = [self.signing(client, version, *files[n::processes]) for n in range(processes)]
+        instance = STRAIGHT + version
+        jobs = [self.signing(client, instance, *files[n::processes]) for n in range(processes)]
         with counted(self.stack) as added:
             before = cpu_seconds(self.daemon)
             began = time.perf_counter()
@@ -175,7 +189,7 @@ class Bench:
             with ThreadPoolExecutor(PARALLEL) as pool:
                 spent = list(pool.map(lambda job: self._run(*job), jobs))
             wall = time.perf_counter() - began
-            daemon = cpu_seconds(self.daemon) - before if client in (KEYLESS, NEVER) else 0.0
+            daemon = cpu_seconds(self.daemon) - before if client in OURS else 0.0
         return Many(
             count=count,
             rate=count / wall,
@@ -275,7 +289,7 @@ def many_signatures(bench: Bench, counts: Mapping[str, int], version: str, round
     found: dict[str, list[Many]] = {}
     for _ in range(rounds):
         raw = bench.raw_rate(version, counts[KEYLESS])
-        for name in (KEYLESS, COSIGN, f"{KEYLESS}, a process each", PYTHON):
+        for name in (KEYLESS, COSIGN, f"{KEYLESS}, a process each", BATCH, PYTHON):
             if name == PYTHON and name in found:
                 continue  # it takes too long, and nothing hangs on it
             client = name.partition(",")[0]
@@ -290,6 +304,7 @@ def many_signatures(bench: Bench, counts: Mapping[str, int], version: str, round
         [
             f"{rounds} rounds in turns (sigstore-python: 1); medians",
             "cosign signs one file per process; the others share the files among their processes",
+            "--batch: a process signs all of its files at once, in one entry",
             "client ms, daemon ms: processor time for each signature",
         ],
     )
@@ -345,7 +360,8 @@ def main() -> int:
 
 
 def _measure(bench: Bench, arguments: Namespace) -> int:
-    counts = {KEYLESS: arguments.many, COSIGN: arguments.many, PYTHON: arguments.python}
+    counts = dict.fromkeys((KEYLESS, BATCH, COSIGN), arguments.many)
+    counts[PYTHON] = arguments.python
     status = finish(one_signature(bench, arguments.rounds), check=arguments.check)
     status |= finish(one_verification(bench, arguments.rounds), check=arguments.check)
     for version in LOGS:

@@ -19,6 +19,7 @@ from sigsim.pki import (
     START,
     Ca,
     Leaf,
+    PrivateKey,
     authority,
     ec_key,
     mint_ca,
@@ -28,6 +29,7 @@ from sigsim.pki import (
 SECOND = timedelta(seconds=1)
 AT = START + timedelta(minutes=5)
 KEY = ec_key()
+ED = ed25519.Ed25519PrivateKey.generate()
 ROOT = mint_ca("root")
 CA = mint_ca("intermediate", parent=ROOT)
 LEAF = mint_leaf(KEY, CA)
@@ -268,6 +270,42 @@ def test_constraints_of_an_authority_need_not_be_critical(is_ca: bool) -> None:
 
 def test_leaf_need_not_name_its_issuers_key() -> None:
     assert verify_chain(mint_leaf(KEY, CA, leaf=Leaf(issuer_key=False)), [GOOD], AT)
+
+
+@pytest.mark.parametrize("with_key", [True, False])
+def test_authority_may_name_its_issuers_certificate(with_key: bool) -> None:
+    """RFC 5280, 4.2.1.1: by name and number beside its key or, of old, in place of that."""
+    key = x509.SubjectKeyIdentifier.from_public_key(ROOT.key.public_key()).digest
+    named = x509.AuthorityKeyIdentifier(
+        key if with_key else None,
+        [x509.DirectoryName(ROOT.certificate.subject)],
+        ROOT.certificate.serial_number,
+    )
+    ca = mint_ca("intermediate", parent=ROOT, issuer_key=named)
+    assert verify_chain(mint_leaf(KEY, ca), [authority(ca, ROOT)], AT)
+
+
+POLICIES = x509.CertificatePolicies(
+    [x509.PolicyInformation(x509.ObjectIdentifier("1.3.6.1.4.1.57264.3"), None)]
+)
+
+
+@pytest.mark.parametrize("critical", [True, False])
+@pytest.mark.parametrize("kind", [KEY, ED])
+def test_any_certificate_policy_will_do(kind: PrivateKey, critical: bool) -> None:
+    """RFC 5280, 6.1.1 (c): nobody asked for one."""
+    root = mint_ca("root", key=kind)
+    ca = mint_ca("intermediate", parent=root, others=[(POLICIES, critical)])
+    leaf = mint_leaf(KEY, ca, leaf=Leaf(others=((POLICIES, critical),)))
+    assert verify_chain(leaf, [authority(ca, root)], AT)
+
+
+@pytest.mark.parametrize("kind", [KEY, ED])
+def test_authority_that_demands_a_policy_is_refused(kind: PrivateKey) -> None:
+    root = mint_ca("root", key=kind)
+    demand = (x509.PolicyConstraints(0, None), True)
+    ca = mint_ca("intermediate", parent=root, others=[demand])
+    assert refused(mint_leaf(KEY, ca), authority(ca, root)) == "certificate-chain"
 
 
 @pytest.mark.parametrize("critical", [True, False])

@@ -14,7 +14,7 @@ from keylessd.core.bundle import MAX_BUNDLE_BYTES, MAX_CERTIFICATES, Bundle
 from keylessd.core.certificate import MAX_CERTIFICATE_BYTES
 from keylessd.core.legacy import Detached, read_bundle
 from keylessd.errors import VerificationError
-from sigsim.pki import der, mint_ca
+from sigsim.pki import der, mint_ca, with_negative_serial
 from sigsim.worlds import World, v1_log
 
 WORLD = World(rekor=v1_log())
@@ -63,6 +63,20 @@ def test_chain_is_taken_from_whichever_has_one(
 def test_roots_are_left_out_of_a_chain_and_others_are_not() -> None:
     chain = Detached(signature=b"s", certificate=LEAF, chain=pem(INTERMEDIATE, ROOT))
     assert read_bundle(None, chain).certificates == (LEAF, INTERMEDIATE)
+
+
+def test_root_that_cannot_be_read_stays_and_does_no_harm() -> None:
+    """It is not used; one that is no certificate at all is refused."""
+
+    def with_root(root: bytes) -> Detached:
+        written = base64.b64encode(root)
+        last = b"-----BEGIN CERTIFICATE-----\n" + written + b"\n-----END CERTIFICATE-----\n"
+        return Detached(signature=b"s", certificate=LEAF, chain=pem(INTERMEDIATE) + last)
+
+    old_root = with_negative_serial(ROOT)
+    found = read_bundle(None, with_root(old_root))
+    assert found.certificates == (LEAF, INTERMEDIATE, old_root)
+    assert refusal(None, with_root(ROOT[:-1]))[0] == "certificate-format"
 
 
 def test_size_of_a_signature() -> None:

@@ -8,7 +8,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from keylessd.core import log_signature
 from keylessd.core.keys import BadSignatureError, load_public_key, spki
-from keylessd.core.log_signature import verify_log_signature, verify_shared_signature
+from keylessd.core.log_signature import (
+    verify_checkpoint_signature,
+    verify_log_signature,
+    verify_shared_signature,
+)
 
 MESSAGE = b"log\n1\nAAAA\n"
 
@@ -42,7 +46,7 @@ def signed(request):
     return request.param()
 
 
-@pytest.fixture(params=[verify_log_signature, verify_shared_signature])
+@pytest.fixture(params=[verify_log_signature, verify_shared_signature, verify_checkpoint_signature])
 def verify(request):
     return request.param
 
@@ -117,3 +121,14 @@ def test_after_forgetting_it_is_verified_again(signed, checked):
     log_signature.forget()
     verify_shared_signature(key, signature, MESSAGE)
     assert len(checked) == 2
+
+
+@pytest.mark.parametrize("verify_other", [verify_log_signature, verify_shared_signature])
+def test_only_checkpoints_may_be_signed_by_the_curves_own_hash(verify_other):
+    key = ec.generate_private_key(ec.SECP384R1())
+    signature = key.sign(MESSAGE, ec.ECDSA(hashes.SHA384()))
+    verify_checkpoint_signature(key.public_key(), signature, MESSAGE)
+    with pytest.raises(BadSignatureError):
+        verify_other(key.public_key(), signature, MESSAGE)
+    with pytest.raises(BadSignatureError):
+        verify_checkpoint_signature(key.public_key(), signature, b"another")

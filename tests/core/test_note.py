@@ -149,9 +149,20 @@ def test_hundred_signatures_are_read() -> None:
 
 @pytest.mark.parametrize("position", range(4))
 def test_signature_of_the_log_counts_at_any_position(position: int) -> None:
-    lines = [WITNESS, OTHER, BAD]
+    lines = [WITNESS, OTHER, GOOD]
     lines.insert(position, GOOD)
     _verify(format_note(BODY, lines))
+
+
+@pytest.mark.parametrize("lines", [[BAD, GOOD], [GOOD, BAD], [GOOD, WITNESS, BAD, GOOD]])
+@pytest.mark.parametrize("v2", [True, False])
+def test_signature_of_the_log_that_is_wrong_spoils_the_note(
+    lines: list[NoteSignature], *, v2: bool
+) -> None:
+    """C2SP signed-note: other lines are ignored, those of the log's key are not."""
+    with pytest.raises(VerificationError) as caught:
+        _verify(format_note(BODY, lines), v2=v2)
+    assert caught.value.check == "checkpoint-signature"
 
 
 @pytest.mark.parametrize(
@@ -208,13 +219,38 @@ def test_origin_is_the_logs_name(*, origin: str, v2: bool, accepted: bool) -> No
     assert caught.value.check == "checkpoint-origin"
 
 
-@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()], ids=lambda curve: curve.name)
-def test_ecdsa_logs_sign_sha256_whatever_the_curve(curve: ec.EllipticCurve) -> None:
+@pytest.mark.parametrize("v2", [True, False])
+@pytest.mark.parametrize(
+    ("curve", "algorithm", "good"),
+    [
+        (ec.SECP256R1(), hashes.SHA256(), True),
+        (ec.SECP256R1(), hashes.SHA384(), False),
+        (ec.SECP384R1(), hashes.SHA256(), True),
+        (ec.SECP384R1(), hashes.SHA384(), True),
+        (ec.SECP384R1(), hashes.SHA512(), False),
+        (ec.SECP521R1(), hashes.SHA256(), True),
+        (ec.SECP521R1(), hashes.SHA512(), True),
+        (ec.SECP521R1(), hashes.SHA384(), False),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_ecdsa_logs_sign_sha256_or_the_curves_own_hash(
+    curve: ec.EllipticCurve, algorithm: hashes.HashAlgorithm, *, good: bool, v2: bool
+) -> None:
     key = ec.generate_private_key(curve)
     hint = note_key_id(NAME, key.public_key())[:4]
-    line = NoteSignature(NAME, hint, key.sign(BODY, ec.ECDSA(hashes.SHA256())))
+    line = NoteSignature(NAME, hint, key.sign(BODY, ec.ECDSA(algorithm)))
     checkpoint = parse_checkpoint(format_note(BODY, [line]))
-    verify_checkpoint(checkpoint, log_name=NAME, key=key.public_key(), key_hint=hint, v2=False)
+
+    def verify() -> None:
+        verify_checkpoint(checkpoint, log_name=NAME, key=key.public_key(), key_hint=hint, v2=v2)
+
+    if good:
+        verify()
+        return
+    with pytest.raises(VerificationError) as caught:
+        verify()
+    assert caught.value.check == "checkpoint-signature"
 
 
 def test_rsa_log_is_verified() -> None:

@@ -189,6 +189,16 @@ def test_unusable_service_is_never_selected(unusable: Service) -> None:
         assert [item.url for item in services] == ["b"]
 
 
+def test_service_whose_period_ends_before_it_starts_is_passed_over() -> None:
+    backwards = {"start": "2027-01-01T00:00:00Z", "end": "2025-01-01T00:00:00Z"}
+    other = {**SERVICE, "url": "https://other.example.com", "validFor": backwards}
+    parsed = parse_signing_config(_raw(caUrls=[other, SERVICE]))
+    assert len(parsed.ca_urls) == 2
+    assert select_ca(parsed, NOW).url == SERVICE["url"]
+    with pytest.raises(NoServiceError):
+        select_ca(parse_signing_config(_raw(caUrls=[other])), NOW)
+
+
 @pytest.mark.parametrize(
     "usable", [service("a", start=timedelta(0)), service("a", end=timedelta(0))]
 )

@@ -501,9 +501,9 @@ def test_signed_for_another_certificate_in_the_first_version() -> None:
         {"usages": [CODE_SIGNING]},
         {"usages": [ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]},
         {"critical": False},
-        {"is_ca": True},
+        {"key_usages": ["key_cert_sign"]},
     ],
-    ids=["no-usage", "one-more", "other", "any", "not-critical", "ca"],
+    ids=["no-usage", "one-more", "other", "any", "not-critical", "no-signatures"],
 )
 def test_certificate_must_be_for_time_stamping_alone(fault: dict[str, object]) -> None:
     tsa = mint_tsa(**fault)  # type: ignore[arg-type]

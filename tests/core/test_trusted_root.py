@@ -201,7 +201,6 @@ def test_missing_start_is_loaded_and_never_valid(path: str, item: object) -> Non
         _raw(put("tlogs.0.publicKey.rawBytes", "?")),
         _raw(put("tlogs.0.publicKey.validFor.start", "2025-01-01T00:00:00")),
         _raw(put("tlogs.0.publicKey.validFor.start", 1735689600)),
-        _raw(put("tlogs.0.publicKey.validFor.end", "2024-01-01T00:00:00Z")),
         _raw(put("tlogs.0.logId.keyId", "YWI=")),
         _raw(put("tlogs.0.logId", "x")),
         _raw(put("tlogs.0.checkpointKeyId", {"keyId": ""})),
@@ -310,6 +309,11 @@ def test_missing_id_of_other_logs_is_the_hash_of_the_key() -> None:
     assert root.ctlogs[0].log_id == hashlib.sha256(ED_SPKI).digest()
 
 
+def test_log_whose_checkpoint_key_is_not_said_signs_under_its_id() -> None:
+    root = parse_trusted_root(_raw(put("tlogs.1.logId", {"keyId": b64(b"log id")})))
+    assert root.tlogs[1].checkpoint_hint == b"log "
+
+
 @pytest.mark.parametrize("key_id", [b"hint", b"hint" + b"x" * 28], ids=["4", "32"])
 def test_root_may_say_the_checkpoint_key_and_operators(key_id: bytes) -> None:
     edits = [put("mediaType", MEDIA_TYPE_V02)]
@@ -363,6 +367,26 @@ def test_other_tree_hash_disables_its_log(algorithm: object) -> None:
     root = parse_trusted_root(_raw(put("tlogs.0.hashAlgorithm", algorithm)))
     assert [log.name for log in root.tlogs] == ["log2025-1.rekor.example.com"]
     assert len(root.disabled) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "left"),
+    [
+        ("tlogs.0.publicKey", (1, 1, 1, 1)),
+        ("ctlogs.0.publicKey", (2, 0, 1, 1)),
+        ("certificateAuthorities.0", (2, 1, 0, 1)),
+        ("timestampAuthorities.0", (2, 1, 1, 0)),
+    ],
+)
+def test_period_that_ends_before_it_starts_disables_its_entry(
+    path: str, left: tuple[int, ...]
+) -> None:
+    backwards = {"start": "2025-01-02T00:00:00Z", "end": "2025-01-01T00:00:00Z"}
+    root = parse_trusted_root(_raw(put(f"{path}.validFor", backwards)))
+    kinds = root.tlogs, root.ctlogs, root.certificate_authorities, root.timestamp_authorities
+    assert tuple(map(len, kinds)) == left
+    assert len(root.disabled) == 1
+    assert "ends before it starts" in root.disabled[0]
 
 
 @pytest.mark.parametrize("raw", [b"", b"junk", CERTIFICATE[:-1], CERTIFICATE + b"\x00"])

@@ -33,6 +33,7 @@ from sigsim.pki import (
     mint_ca,
     mint_leaf,
     utf8,
+    with_negative_serial,
 )
 from sigsim.stamps import mint_tsa, stamp
 from sigsim.worlds import SIGNED, RekorLog, World, digests, tampered, v1_log
@@ -184,8 +185,25 @@ def test_root_in_the_bundle() -> None:
     chain = [der(ca.certificate) for ca in (stranger.ca, stranger.ca_root)]
     bad = replace(other, certificates=(*other.certificates, *chain))
     assert refused(world, bad) == "certificate-chain"
-    garbage = replace(bundle, certificates=(*bundle.certificates, b"\x30\x00"))
-    assert refused(world, garbage) == "certificate-format"
+
+
+@pytest.mark.parametrize("beside", [b"\x30\x00", b"", b"junk"], ids=["empty", "nothing", "junk"])
+def test_what_stands_beside_the_certificate_has_the_form_of_one(beside: bytes) -> None:
+    world = World()
+    bundle = world.message()
+    both = replace(bundle, certificates=(*bundle.certificates, beside))
+    assert refused(world, both) == "certificate-format"
+    cut = replace(bundle, certificates=(*bundle.certificates, bundle.certificates[0][:-1]))
+    assert refused(world, cut) == "certificate-format"
+    more = replace(bundle, certificates=(*bundle.certificates, bundle.certificates[0] + b"\x00"))
+    assert refused(world, more) == "certificate-format"
+
+
+def test_old_root_in_the_bundle_need_not_be_readable() -> None:
+    world = World()
+    bundle = world.message()
+    old = with_negative_serial(der(world.ca_root.certificate))
+    assert accepted(world, replace(bundle, certificates=(*bundle.certificates, old)))
 
 
 def test_intermediate_from_the_bundle_is_not_used() -> None:

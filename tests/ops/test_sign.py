@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import trio
 
+from keylessd.core.bundle import parse_bundle
 from keylessd.core.digests import HashAlgorithm, digest_of
 from keylessd.core.statement import Subject, build_statement
+from keylessd.core.timestamp_token import Token
 from keylessd.errors import (
     InvalidInputError,
     LoginRequiredError,
@@ -45,6 +48,22 @@ async def test_sign(autojump_clock, tmp_path, rekor, kind):
         await rig.verify(result.bundle, digest_of(SHA256, b"artifact"))
         with pytest.raises(VerificationError):
             await rig.verify(result.bundle, digest_of(SHA256, b"another"))
+
+
+async def test_stamp_brings_its_signer_where_the_trust_root_does_not_list_it(
+    autojump_clock, tmp_path
+):
+    async with open_rig(tmp_path) as rig:
+        root = rig.trust.current.trusted_root
+        (authority,) = root.timestamp_authorities
+        above = replace(authority, chain=authority.chain[1:])
+        for listed in (authority, above):
+            changed = replace(root, timestamp_authorities=(listed,))
+            rig.trust.current = replace(rig.trust.current, trusted_root=changed)
+            result = await rig.sign(b"artifact")
+            assert any(time.source == "tsa" for time in result.times)
+            (response,) = parse_bundle(result.bundle).timestamps
+            assert bool(Token.parse(response).data.certificates) is (listed is above)
 
 
 @pytest.mark.parametrize("algorithm", list(HashAlgorithm))

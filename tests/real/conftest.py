@@ -70,6 +70,12 @@ def stack(pytestconfig: pytest.Config) -> Iterator[object]:
 
 
 @pytest.fixture(scope="session")
+def clients_installed(pytestconfig: pytest.Config) -> None:
+    """The other clients are there; no service need be up."""
+    _need(pytestconfig, versions.missing())
+
+
+@pytest.fixture(scope="session")
 def oidc_provider(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[object]:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keylessd.clock import SystemClock
+from keylessd.core.timestamp_token import Token
 from keylessd.errors import ServiceRefusedError, ServiceReplyError
 from keylessd.sandbox.tsa import TimestampAuthority
 from keylessd.sandbox.tsa_app import make_app
@@ -30,10 +31,10 @@ async def stamped(request: httpx.Request) -> httpx.Response:
         )
 
 
-async def ask(answer, *, nonce: int = 5, signature: bytes = b"signature") -> bytes:
+async def ask(answer, *, nonce: int = 5, signature: bytes = b"signature", **more: bool) -> bytes:
     async with new_client(transport=httpx.MockTransport(answer)) as client:
         http = HttpClient(client, rng=random.Random(0), user_agent="test/1")
-        return await tsa.stamp(http, URL, signature, nonce=nonce)
+        return await tsa.stamp(http, URL, signature, nonce=nonce, **more)
 
 
 async def replay(nonce: int = 5, signature: bytes = b"signature") -> bytes:
@@ -51,6 +52,12 @@ def answering(status: int, body: bytes, kind: str = "application/timestamp-reply
 async def test_a_stamp_is_taken(autojump_clock, status, kind):
     body = await replay()
     assert await ask(answering(status, body, kind)) == body
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_certificates_are_in_it_if_they_are_wanted(autojump_clock, wanted):
+    token = Token.parse(await ask(stamped, certificates=wanted))
+    assert bool(token.data.certificates) is wanted
 
 
 @pytest.mark.parametrize(

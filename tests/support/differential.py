@@ -197,9 +197,13 @@ def minted_subject(name: str, minted: Minted, folder: Path) -> Subject:
 def _subject(
     name: str, value: Any, artifact: bytes, signer: tuple[str, str], root_file: Path
 ) -> Subject:
-    logging.getLogger("sigstore").setLevel(logging.CRITICAL)
-    their_verifier = None
-    with contextlib.suppress(ValueError):  # their reader's error is one
-        their_verifier = Verifier(trusted_root=TheirRoot.from_file(str(root_file)))
     root = parse_trusted_root(root_file.read_bytes())
-    return Subject(name, value, artifact, signer, root, their_verifier)
+    return Subject(name, value, artifact, signer, root, their_verifier_of(root_file))
+
+
+def their_verifier_of(root_file: Path) -> Verifier | None:
+    """Return sigstore-python's verifier, None if it does not take the trust root."""
+    logging.getLogger("sigstore").setLevel(logging.CRITICAL)
+    with contextlib.suppress(ValueError, Error):  # their reader's errors are of the former kind
+        return Verifier(trusted_root=TheirRoot.from_file(str(root_file)))
+    return None

@@ -36,8 +36,8 @@ from keylessd.core.trusted_root import parse_trusted_root, serialize_trusted_roo
 from keylessd.core.verify import verify_bundle
 from keylessd.errors import InvalidInputError, NoServiceError, VerificationError
 from keylessd.policy.expect import AnySigner, ExpectedSigner
-from sigsim.pki import LIFETIME, Leaf, der, ec_key, utf8
-from sigsim.stamps import stamp
+from sigsim.pki import LIFETIME, Leaf, der, ec_key, mint_ca, utf8
+from sigsim.stamps import mint_tsa, stamp
 from sigsim.worlds import ARTIFACT, IN_TOTO, SIGNED, World, digests, sign, statement, v1_log
 
 ACCEPTED = "accepted"
@@ -222,7 +222,14 @@ def _timestamps() -> Target:
             {"by_key_identifier": True, "algorithm": HashAlgorithm.SHA512},
         )
     )
-    authorities = world.root().timestamp_authorities
+    # And an authority that stands in the trust root without its signer, and what is between.
+    top = mint_ca("top")
+    brought = mint_tsa(parents=[mint_ca("middle", parent=top), top])
+    samples += tuple(
+        stamp(brought, signature, at=SIGNED, embedded=embedded)
+        for embedded in (brought.chain[:2], [*world.tsa.chain, *brought.chain])
+    )
+    authorities = (*world.root().timestamp_authorities, brought.trusted(above=2))
 
     def read(raw: bytes) -> str:
         return _outcome(lambda: verify_timestamp(raw, signature, authorities))

@@ -72,6 +72,15 @@ class MessageImprint:
     hashed_message: bytes
 
 
+@asn1.sequence
+class SignedOutline:
+    """RFC 5280, 4.1: what every certificate is at least, with what is signed undecoded."""
+
+    signed: asn1.TLV
+    algorithm: asn1.TLV
+    signature: asn1.BitString
+
+
 # --- RFC 3161 ------------------------------------------------------------------------------
 
 

@@ -296,6 +296,10 @@ def _authority_policy() -> ExtensionPolicy:
         .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, None)
         # What they say, the library checks in any case.
         .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+        # A hint for building paths, which may name the issuer's certificate in place of its key.
+        .may_be_present(x509.AuthorityKeyIdentifier, Criticality.NON_CRITICAL, None)
+        # RFC 5280, 6.1.1 (c) and (e): any policy will do, and none need be there.
+        .may_be_present(x509.CertificatePolicies, Criticality.AGNOSTIC, None)
     )
 
 
@@ -309,4 +313,5 @@ def _leaf_policy() -> ExtensionPolicy:
         .may_be_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
         # A hint for building paths; this one is given.
         .may_be_present(x509.AuthorityKeyIdentifier, Criticality.AGNOSTIC, None)
+        .may_be_present(x509.CertificatePolicies, Criticality.AGNOSTIC, None)
     )

@@ -25,6 +25,7 @@ _OBEYED_OF_AUTHORITIES = frozenset(
         ExtensionOID.BASIC_CONSTRAINTS,
         ExtensionOID.KEY_USAGE,
         ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.CERTIFICATE_POLICIES,  # any will do
     }
 )
 _HASHES = frozenset({"sha256", "sha384", "sha512"})  # none in an Ed25519 signature

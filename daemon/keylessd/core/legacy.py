@@ -24,7 +24,7 @@ from keylessd.core.bundle import (
     parse_bundle,
     parse_envelope,
 )
-from keylessd.core.certificate import MAX_CERTIFICATE_BYTES, parse_leaf
+from keylessd.core.certificate import MAX_CERTIFICATE_BYTES, check_outline, read_certificate
 from keylessd.core.strict_json import Fields, JsonValue, StrictJsonError, decode_base64, loads
 from keylessd.errors import InvalidInputError, VerificationError
 
@@ -268,12 +268,21 @@ def _pem_blocks(raw: bytes) -> list[tuple[bytes, bytes]]:
 
 def _without_roots(certificates: Sequence[bytes]) -> tuple[bytes, ...]:
     """Leave out the roots above the leaf. Unlike a bundle's, such a chain ends with one."""
-    kept = list(certificates[:1])
-    for der in certificates[1:]:
-        certificate = parse_leaf(der)
-        if certificate.subject != certificate.issuer:
-            kept.append(der)
-    return tuple(kept)
+    return (*certificates[:1], *(der for der in certificates[1:] if not _is_root(der)))
+
+
+def _is_root(der: bytes) -> bool:
+    """Return whether a certificate issued itself; of one that cannot be read, nobody knows.
+
+    Raises:
+        VerificationError: ``certificate-format`` if it is none.
+    """
+    try:
+        certificate = read_certificate(der)
+    except ValueError:
+        check_outline(der)
+        return False
+    return certificate.subject == certificate.issuer
 
 
 def _read_timestamp(raw: bytes) -> bytes:

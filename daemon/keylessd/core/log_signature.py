@@ -9,7 +9,13 @@ from __future__ import annotations
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from keylessd.core.digests import HashAlgorithm, digest_of
-from keylessd.core.keys import PublicKey, spki, verify_digest, verify_message
+from keylessd.core.keys import (
+    BadSignatureError,
+    PublicKey,
+    spki,
+    verify_digest,
+    verify_message,
+)
 from keylessd.core.remembered import Memory
 
 _REMEMBERED = 512  # signatures
@@ -18,7 +24,8 @@ _REMEMBERED = 512  # signatures
 def verify_log_signature(key: PublicKey, signature: bytes, message: bytes) -> None:
     """Verify a log's signature, which is over SHA-256 for every key but Ed25519.
 
-    Other than for artifacts, the curve does not choose the hash here.
+    Other than for artifacts, the curve does not choose the hash here. So it is of promises, and of
+    SCTs by RFC 6962, 2.1.4; `verify_checkpoint_signature` is for checkpoints.
 
     Raises:
         BadSignatureError: It does not verify.
@@ -43,6 +50,21 @@ def verify_shared_signature(key: PublicKey, signature: bytes, message: bytes) ->
         return
     verify_log_signature(key, signature, message)
     _VERIFIED.put(what, True)
+
+
+def verify_checkpoint_signature(key: PublicKey, signature: bytes, message: bytes) -> None:
+    """Verify a log's signature on a checkpoint, which many bundles hold alike.
+
+    Rekor v1 signs these too over SHA-256, whatever its curve; Rekor v2 over the hash that belongs
+    to the curve, like a signer of artifacts.
+
+    Raises:
+        BadSignatureError: It does not verify.
+    """
+    try:
+        verify_shared_signature(key, signature, message)
+    except BadSignatureError:
+        verify_message(key, signature, message)
 
 
 # Key, signature and message. The key as DER, since the library's cannot be looked up.

@@ -34,6 +34,12 @@ def read_managed_key(raw: bytes) -> ManagedKey:
         value = loads(raw, max_bytes=MAX_KEY_BYTES)
         fields = Fields(value, path="publicKey", known=_PUBLIC_KEY, closed=True)
         valid_for = time_range_of(fields, "validFor")
+        if (
+            valid_for is not None
+            and valid_for.start is not None
+            and not valid_for.contains(valid_for.start)
+        ):
+            fields.fail("validFor", "it ends before it starts")
         details = fields.text("keyDetails")
         encoded = fields.octets("rawBytes")
     except StrictJsonError as exc:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from keylessd.core.keys import BadSignatureError, PublicKey, spki
-from keylessd.core.log_signature import verify_shared_signature
+from keylessd.core.log_signature import verify_checkpoint_signature
 from keylessd.core.strict_json import StrictJsonError, decode_base64
 from keylessd.errors import VerificationError
 
@@ -98,8 +98,8 @@ def verify_checkpoint(
 ) -> None:
     """Verify that the log of that name and key signed the checkpoint.
 
-    Lines of other names or hints are ignored wherever they stand; of the log's own, one good
-    one is enough.
+    C2SP signed-note: lines of other names or hints are ignored wherever they stand, those of the
+    log's own must all be right.
 
     Args:
         checkpoint: From parse_checkpoint().
@@ -120,13 +120,11 @@ def verify_checkpoint(
         )
     for line in own:
         try:
-            verify_shared_signature(key, line.signature, checkpoint.signed)
-        except BadSignatureError:
-            continue
-        return
-    raise VerificationError(
-        "checkpoint-signature", f"the signature of {log_name!r} on the checkpoint is wrong"
-    )
+            verify_checkpoint_signature(key, line.signature, checkpoint.signed)
+        except BadSignatureError as exc:
+            raise VerificationError(
+                "checkpoint-signature", f"a signature of {log_name!r} on the checkpoint is wrong"
+            ) from exc
 
 
 def _own_lines_v2(

@@ -1,7 +1,6 @@
 """RFC 3161 timestamps: the request, and the verification of the response. Asks no authority.
 
-The signer is always the first certificate of an authority in the trust root. A certificate that
-the response carries is compared with it and otherwise ignored.
+Who may be the signer, core.timestamp_signer finds; here it is judged.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from keylessd.core.certificate import check_not_authority, extension_of
 from keylessd.core.chain import verify_path
 from keylessd.core.digests import Digest, HashAlgorithm, digest_of
 from keylessd.core.remembered import Remembered
+from keylessd.core.timestamp_signer import Candidate, candidates
 from keylessd.core.timestamp_token import HASH_OIDS, Token, hash_of, malformed
 from keylessd.errors import VerificationError
 
@@ -42,6 +42,8 @@ _RSA_HASHES = {
     asn1.OID_RSA_SHA384: HashAlgorithm.SHA384,
     asn1.OID_RSA_SHA512: HashAlgorithm.SHA512,
 }
+
+_BINDING = frozenset({asn1.OID_ATTR_SIGNING_CERTIFICATE, asn1.OID_ATTR_SIGNING_CERTIFICATE_V2})
 
 _KEPT_AUTHORITIES = 64  # certificates of timestamp authorities, of which a trust root has a few
 
@@ -118,25 +120,27 @@ def verify_timestamp(
             proves nothing either way.
     """
     token = Token.parse(response)
-    candidates = _candidates(token, authorities)
+    found = candidates(token, authorities)
     _check_imprint(token.info, signature)
     _check_nonce(token.info, nonce)
     attributes = _check_attributes(token)
-    for number, authority in enumerate(candidates, start=1):
+    for number, candidate in enumerate(found, start=1):
         try:
-            _check_authority(token, attributes, authority)
+            _check_candidate(token, attributes, candidate)
         except VerificationError:
-            if number == len(candidates):
+            if number == len(found):
                 raise
         else:
             break
-    signer = authority.chain[0]
+    authority = candidate.authority
     return VerifiedTimestamp(
         time=token.time,
         authority=authority.uri,
         operator=authority.operator,
         serial=token.info.serial_number,
-        counts_as=authority.operator or authority.uri or signer.fingerprint(hashes.SHA256()).hex(),
+        counts_as=authority.operator
+        or authority.uri
+        or authority.chain[0].fingerprint(hashes.SHA256()).hex(),
     )
 
 
@@ -202,8 +206,9 @@ def _single_value(
         raise malformed(str(exc)[:200]) from exc
 
 
-def _check_signature(token: Token, authority: Authority) -> None:
-    key = _key_of(authority.chain[0])
+def _check_signature(token: Token, candidate: Candidate) -> None:
+    key = _key_of(candidate.certificate)
+    uri = candidate.authority.uri
     signed = asn1.signed_form(token.signer.signed_attributes)
     signature = token.signer.signature
     oid = token.signer.signature_algorithm.algorithm
@@ -223,12 +228,11 @@ def _check_signature(token: Token, authority: Authority) -> None:
     except (InvalidSignature, UnsupportedAlgorithm, ValueError) as exc:
         raise VerificationError(
             "timestamp-signature",
-            f"the timestamp's signature does not verify with the key of {authority.uri!r}",
+            f"the timestamp's signature does not verify with the key of {uri!r}",
         ) from exc
     raise VerificationError(
         "timestamp-signature",
-        f"the timestamp's signature algorithm {oid.dotted_string} does not fit the key of "
-        f"{authority.uri!r}",
+        f"the timestamp's signature algorithm {oid.dotted_string} does not fit the key of {uri!r}",
     )
 
 
@@ -242,46 +246,20 @@ _key_of = Remembered(_public_key, most=_KEPT_AUTHORITIES)
 # --- 3. the signer -------------------------------------------------------------------------
 
 
-def _candidates(token: Token, authorities: Sequence[Authority]) -> list[Authority]:
-    """Return the authorities whose certificate the timestamp names as its signer's."""
-    named = [authority for authority in authorities if _is_named(token.signer, authority.chain[0])]
-    if not named:
-        raise VerificationError(
-            "timestamp-authority", "the timestamp is of an authority that the trust root lacks"
-        )
-    return named
-
-
-def _is_named(signer: asn1.SignerInfo, certificate: x509.Certificate) -> bool:
-    if isinstance(signer.sid, asn1.IssuerAndSerial):
-        return signer.sid.serial_number == certificate.serial_number and asn1.encode(
-            signer.sid.issuer
-        ) == _issuer_name(certificate)
-    identifier = extension_of(certificate, x509.SubjectKeyIdentifier)
-    return identifier is not None and identifier.value.digest == signer.sid
-
-
-def _encode_issuer(certificate: x509.Certificate) -> bytes:
-    return certificate.issuer.public_bytes()
-
-
-_issuer_name = Remembered(_encode_issuer, most=_KEPT_AUTHORITIES)
-
-
-def _check_authority(
+def _check_candidate(
     token: Token,
     attributes: dict[x509.ObjectIdentifier, asn1.Attribute],
-    authority: Authority,
+    candidate: Candidate,
 ) -> None:
-    certificate = authority.chain[0]
+    certificate = candidate.certificate
     _check_embedded(token, certificate)
-    _check_signing_certificate(attributes, certificate)
-    _check_signature(token, authority)
+    _check_signing_certificate(attributes, candidate)
+    _check_signature(token, candidate)
     _usage_once(certificate)
-    _check_in_use(authority, token.time)
+    _check_in_use(candidate.authority, token.time)
     verify_path(
         certificate,
-        authority.issuers,
+        candidate.issuers_at(token.time),
         token.time,
         usage=ExtendedKeyUsageOID.TIME_STAMPING,
         check="timestamp-chain",
@@ -298,14 +276,14 @@ def _check_embedded(token: Token, certificate: x509.Certificate) -> None:
 
 
 def _check_signing_certificate(
-    attributes: dict[x509.ObjectIdentifier, asn1.Attribute], certificate: x509.Certificate
+    attributes: dict[x509.ObjectIdentifier, asn1.Attribute], candidate: Candidate
 ) -> None:
-    """Check the attribute that binds the certificate (RFC 3161, 2.4.1), if it is there.
+    """Check the attribute that binds the certificate (RFC 3161, 2.4.2).
 
-    The signer is pinned already, so its absence does no harm.
+    Where the trust root lists the signer, its absence does no harm.
     """
-    der = _der_of(certificate)
-    matches = True
+    der = _der_of(candidate.certificate)
+    matches = candidate.brought is None or not _BINDING.isdisjoint(attributes)
     if asn1.OID_ATTR_SIGNING_CERTIFICATE_V2 in attributes:
         second = _single_value(
             attributes, asn1.OID_ATTR_SIGNING_CERTIFICATE_V2, asn1.SigningCertificateV2
@@ -343,7 +321,10 @@ def _is_digest_of(der: bytes, identifier: asn1.EssCertIdV2) -> bool:
 
 
 def _check_usage(certificate: x509.Certificate) -> None:
-    """RFC 3161, 2.3: time stamping, critical, and nothing beside it; and not an authority."""
+    """RFC 3161, 2.3: time stamping, critical, and nothing beside it; and not an authority.
+
+    RFC 5280, 4.2.1.12: the key usage, if there is one, is consistent with that.
+    """
     usage = extension_of(certificate, x509.ExtendedKeyUsage)
     if (
         usage is None
@@ -353,6 +334,11 @@ def _check_usage(certificate: x509.Certificate) -> None:
         raise VerificationError(
             "timestamp-usage",
             "the authority's certificate is not for time stamping alone, critically",
+        )
+    bits = extension_of(certificate, x509.KeyUsage)
+    if bits is not None and not (bits.value.digital_signature or bits.value.content_commitment):
+        raise VerificationError(
+            "timestamp-usage", "the authority's certificate is not for signatures"
         )
     try:
         check_not_authority(certificate)

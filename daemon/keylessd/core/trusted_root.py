@@ -74,7 +74,7 @@ class TimeRange:
 
     Attributes:
         start: First instant. None, which the format does not allow, makes the range empty.
-        end: Last instant, None if open.
+        end: Last instant, None if open. One before the start makes the range empty too.
     """
 
     start: datetime | None
@@ -100,7 +100,7 @@ class TransparencyLog:
         log_id: What entries and SCTs call the log, 32 bytes by the present formats.
         checkpoint_key_id: What checkpoints call the key, 4 or 32 bytes; None if not given.
         operator: Who runs it, ``""`` if the root does not say.
-        checkpoint_hint: The 4 bytes before its signatures on checkpoints, computed if not given.
+        checkpoint_hint: The 4 bytes before its signatures there; if not given, its log id's.
     """
 
     base_url: str
@@ -114,8 +114,8 @@ class TransparencyLog:
     checkpoint_hint: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        key_id = self.checkpoint_key_id or note_key_id(self.name, self.key)
-        object.__setattr__(self, "checkpoint_hint", key_id[:_HINT_BYTES])
+        hint = (self.checkpoint_key_id or self.log_id)[:_HINT_BYTES]
+        object.__setattr__(self, "checkpoint_hint", hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +173,8 @@ class _UnusableError(Exception):
 def parse_trusted_root(raw: bytes) -> TrustedRoot:
     """Return the trust root that *raw* is the JSON of.
 
-    An entry with a key of an unknown kind is left out and named in ``disabled``, so that a root may
-    introduce a new kind without locking out those who cannot use it yet. Expired ones are kept.
+    An entry with a key of an unknown kind, or an empty period, is left out and named in
+    ``disabled``: a new kind must not lock out who cannot use it yet. Expired ones are kept.
 
     Raises:
         InvalidInputError: It is not a TrustedRoot of version 0.1 or 0.2, or malformed.
@@ -222,15 +222,10 @@ def time_range_of(fields: Fields, name: str) -> TimeRange | None:
     """Return the period in a TimeRange field, None if the field is absent.
 
     Raises:
-        StrictJsonError: It is malformed, or ends before it starts.
+        StrictJsonError: It is malformed.
     """
     period = fields.child(name, _TIME_RANGE)
-    if period is None:
-        return None
-    start, end = period.timestamp("start"), period.timestamp("end")
-    if start is not None and end is not None and end < start:
-        period.fail("end", "before the start")
-    return TimeRange(start, end)
+    return None if period is None else TimeRange(period.timestamp("start"), period.timestamp("end"))
 
 
 def time_range_json(period: TimeRange) -> JsonObject:
@@ -258,7 +253,6 @@ def _log_of(fields: Fields, *, is_rekor: bool) -> TransparencyLog:
     public_key = fields.child("publicKey", _PUBLIC_KEY)
     if public_key is None:
         fields.fail("publicKey", "missing")
-    valid_for = time_range_of(public_key, "validFor") or TimeRange(None, None)
     log_id = _key_id_of(fields, "logId")
     checkpoint_key_id = _key_id_of(fields, "checkpointKeyId")
     details = public_key.text("keyDetails")
@@ -277,11 +271,18 @@ def _log_of(fields: Fields, *, is_rekor: bool) -> TransparencyLog:
         name=name,
         key=key,
         key_details=details,
-        valid_for=valid_for,
+        valid_for=_valid_for(public_key),
         log_id=log_id,
         checkpoint_key_id=checkpoint_key_id,
         operator=fields.text("operator"),
     )
+
+
+def _valid_for(fields: Fields) -> TimeRange:
+    period = time_range_of(fields, "validFor") or TimeRange(None, None)
+    if period.start is not None and not period.contains(period.start):
+        raise _UnusableError("its period ends before it starts")
+    return period
 
 
 def _key_id_of(fields: Fields, name: str) -> bytes | None:
@@ -339,13 +340,12 @@ def _authority_of(fields: Fields) -> Authority:
     listed = chain.children("certificates", _CERTIFICATE, limit=MAX_CHAIN) if chain else []
     if not listed:
         fields.fail("certChain", "empty")
-    valid_for = time_range_of(fields, "validFor") or TimeRange(None, None)
     return Authority(
         uri=fields.text("uri"),
         organization=subject.text("organization") if subject is not None else "",
         common_name=subject.text("commonName") if subject is not None else "",
         chain=tuple(_certificate_of(item.octets("rawBytes")) for item in listed),
-        valid_for=valid_for,
+        valid_for=_valid_for(fields),
         operator=fields.text("operator"),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from keylessd.flow.together import Together
 from keylessd.identity.keep import Keep, MemoryKeep
 from keylessd.identity.lock import Locks
 from keylessd.identity.login.browser import BrowserLogin, Listeners, loopback
@@ -197,7 +198,11 @@ def build(
     nursery.start_soon(ledger.run, threads)
     return House(
         sign=sign,
-        verify=VerifyOps(material=lambda where: trust.material(where, "verify"), threads=threads),
+        verify=VerifyOps(
+            material=lambda where: trust.material(where, "verify"),
+            threads=threads,
+            together=Together(),
+        ),
         status=status,
         login=login,
         sessions=sessions,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from keylessd.core.bundle import Bundle, BundleVersion, TlogEntry, parse_bundle, serialize_bundle
+from keylessd.core.timestamp_signer import wants_certificates
 from keylessd.core.verify import Verified, verify_bundle
 from keylessd.errors import (
     BusyError,
@@ -180,7 +181,12 @@ class Publisher:
         nonce = self._rng.getrandbits(tsa.NONCE_BITS) | 1  # never 0
         try:
             response = await tsa.stamp(
-                self._http, service.url, signature, nonce=nonce, on_retry=trouble.see
+                self._http,
+                service.url,
+                signature,
+                nonce=nonce,
+                certificates=wants_certificates(job.material.trusted_root.timestamp_authorities),
+                on_retry=trouble.see,
             )
         except DaemonError:
             trouble.see()

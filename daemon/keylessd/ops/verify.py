@@ -1,4 +1,4 @@
-"""Verifying and showing bundles for clients: trust root and policy; large ones in a thread."""
+"""Verifying and showing bundles for clients: trust root and policy; small ones side by side."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from keylessd.core.digests import Digest, HashAlgorithm
     from keylessd.core.verify import SignerPolicy
     from keylessd.flow.threads import Threads
+    from keylessd.flow.together import Together
     from keylessd.trust.material import TrustMaterial
     from keylessd.trust.where import Where
 
-# Bytes of bundle that are verified or shown on the event loop, in about a millisecond; one with
-# as many parts as fit takes a few. To hand that to a thread costs more than the work
-# (decisions/0021).
+# Bytes of bundle for which the event loop may stand still: it takes a millisecond or two, and a few
+# if it is made of as many entries as fit. To a thread of its own it costs more (decisions/0021).
 SMALL_BUNDLE = 32 << 10
 
 
@@ -63,16 +63,22 @@ class VerifyOps:
     """The operations on signatures that exist: verifying and showing them."""
 
     def __init__(
-        self, *, material: Callable[[Where], Awaitable[TrustMaterial]], threads: Threads
+        self,
+        *,
+        material: Callable[[Where], Awaitable[TrustMaterial]],
+        threads: Threads,
+        together: Together,
     ) -> None:
         """Store the parts.
 
         Args:
             material: Returns the trust root of a request's choice.
             threads: Verifies large bundles, as many at once as there are processors.
+            together: Verifies small ones that are to be verified at the same time.
         """
         self._material = material
         self._threads = threads
+        self._together = together
         self._verdicts = Verdicts()
 
     async def verify(self, request: VerifyRequest) -> Verified:
@@ -100,7 +106,7 @@ class VerifyOps:
             return known
         size = size_of(request)
         if size <= SMALL_BUNDLE:
-            verified = _verify(request, material)
+            verified = await self._together.run(_verify, request, material)
         else:
             # Pure computation, so a client that leaves need not wait for it.
             verified = await self._threads.run(

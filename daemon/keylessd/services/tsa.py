@@ -35,6 +35,7 @@ async def stamp(
     signature: bytes,
     *,
     nonce: int,
+    certificates: bool = False,
     on_retry: Callable[[], None] | None = None,
 ) -> bytes:
     """Return the authority's TimeStampResp (DER) over SHA-256 of *signature*.
@@ -44,6 +45,8 @@ async def stamp(
         url: The full URL from the signing configuration; nothing is appended.
         signature: The raw signature bytes, never their base64 and never the artifact.
         nonce: Fresh and positive; the answer must repeat it.
+        certificates: Whether the stamp shall hold its signer's certificate, which a trust root
+            may leave to it.
         on_retry: Called when it failed and is asked again.
 
     Raises:
@@ -51,7 +54,7 @@ async def stamp(
         ServiceReplyError: a rejection, or a stamp of something else.
     """
     request = build_request(
-        digest_of(HashAlgorithm.SHA256, signature), nonce=nonce, certificates=False
+        digest_of(HashAlgorithm.SHA256, signature), nonce=nonce, certificates=certificates
     )
     reply = await http.send(
         "POST",

@@ -72,7 +72,7 @@ def mint_ca(
     name: str,
     *,
     parent: Ca | None = None,
-    key: ec.EllipticCurvePrivateKey | None = None,
+    key: PrivateKey | None = None,
     start: datetime = START - YEAR,
     end: datetime = START + YEAR,
     usages: Sequence[x509.ObjectIdentifier] | None = None,
@@ -80,6 +80,8 @@ def mint_ca(
     cert_sign: bool | None = True,
     path_length: int | None = None,
     critical: bool = True,
+    issuer_key: x509.AuthorityKeyIdentifier | None = None,
+    others: Sequence[Extension] = (),
 ) -> Ca:
     """Make an authority, self-signed or below *parent*; *cert_sign* None: without key usage."""
     key = key or ec_key()
@@ -91,10 +93,13 @@ def mint_ca(
     ]
     if cert_sign is not None:
         extensions.append((key_usage("key_cert_sign" if cert_sign else "digital_signature"), True))
-    if parent:
+    if issuer_key is not None:
+        extensions.append((issuer_key, False))
+    elif parent:
         extensions.append(_authority_key_identifier(parent))
     if usages is not None:
         extensions.append((x509.ExtendedKeyUsage(usages), False))
+    extensions.extend(others)
     builder = certificate_builder(
         (subject, parent.certificate.subject if parent else subject), key, start, end, extensions
     )

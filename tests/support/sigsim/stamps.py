@@ -25,6 +25,7 @@ from sigsim.pki import (
     certificate_builder,
     der,
     ec_key,
+    key_usage,
     mint_ca,
     signed,
 )
@@ -40,13 +41,19 @@ class Tsa:
     chain: tuple[x509.Certificate, ...]
 
     def trusted(
-        self, valid_for: TimeRange | None = None, *, operator: str = "", uri: str = ""
+        self,
+        valid_for: TimeRange | None = None,
+        *,
+        operator: str = "",
+        uri: str = "",
+        above: int = 0,
     ) -> Authority:
+        """An entry of the trust root; *above* is how many of the chain it leaves out from below."""
         return Authority(
             uri=uri or "https://tsa.example/api/v1/timestamp",
             organization="",
             common_name="",
-            chain=self.chain,
+            chain=self.chain[above:],
             valid_for=valid_for or TimeRange(START - YEAR, None),
             operator=operator,
         )
@@ -59,6 +66,7 @@ def mint_tsa(
     usages: Sequence[x509.ObjectIdentifier] | None = (TIME_STAMPING,),
     critical: bool = True,
     is_ca: bool | None = None,
+    key_usages: Sequence[str] | None = None,
     start: datetime = START - YEAR,
     end: datetime = START + YEAR,
 ) -> Tsa:
@@ -76,6 +84,8 @@ def mint_tsa(
         extensions.append((x509.ExtendedKeyUsage(usages), critical))
     if is_ca is not None:
         extensions.append((x509.BasicConstraints(ca=is_ca, path_length=None), True))
+    if key_usages is not None:
+        extensions.append((key_usage(*key_usages), True))
     name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "tsa")])
     builder = certificate_builder(
         (name, parents[0].certificate.subject), key, start, end, extensions
