@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from dataclasses import replace
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from keylessd.core.bundle import parse_bundle
+from keylessd.core.bundle import parse_bundle, serialize_bundle
 from keylessd.core.digests import HashAlgorithm, digest_of
 from keylessd.core.legacy import NOTHING_DETACHED, Detached
 from keylessd.core.statement import Subject, build_statement
 from keylessd.core.verify import MissingDigestError, VerifyOptions
 from keylessd.errors import IdentityError, InvalidInputError, TokenError, VerificationError
 from keylessd.flow.threads import Threads
+from keylessd.flow.together import Together
 from keylessd.identity.source import AmbientGrant
 from keylessd.ops.verify import SMALL_BUNDLE
 from keylessd.policy.expect import ExpectedSigner
 from keylessd.secret import Secret
 from ops_rig import EMAIL, Owner, open_rig
+from sigsim.pki import authority, ec_key, mint_ca
+from sigsim.stamps import mint_tsa
+from sigsim.worlds import ARTIFACT, World
 
 DIGEST = digest_of(HashAlgorithm.SHA256, b"artifact")
 PEM = (
@@ -116,6 +121,34 @@ async def test_only_a_large_bundle_is_shown_by_a_thread(
         parts = Detached(signature=b"QQ==", chain=b" " * (size - 4))
         assert (await inspect(None, parts)).form == "detached"
         assert used == kinds * 2
+
+
+@pytest.mark.parametrize(
+    ("ca", "tsa", "gathered"),
+    [(256, 256, 0), (384, 256, 1), (256, 384, 1), (521, 521, 1)],
+)
+async def test_slow_signatures_are_checked_side_by_side(
+    autojump_clock, tmp_path, monkeypatch, ca, tsa, gathered
+):
+    curves = {256: ec.SECP256R1(), 384: ec.SECP384R1(), 521: ec.SECP521R1()}
+    world = World(ca=mint_ca("ca", key=ec_key(curves[ca])), tsa=mint_tsa(key=ec_key(curves[tsa])))
+    root = replace(world.root(), certificate_authorities=(authority(world.ca),))
+    anybody = ExpectedSigner(identity_regexp=".*", issuer_regexp=".*")
+    used = []
+    run = Together.run
+
+    async def noted(self, fn, *args):
+        used.append(fn)
+        return await run(self, fn, *args)
+
+    monkeypatch.setattr(Together, "run", noted)
+    async with open_rig(tmp_path) as rig:
+        rig.trust.current = replace(rig.trust.current, trusted_root=root)
+        for _ in range(2):
+            bundle = serialize_bundle(world.message())
+            digest = digest_of(HashAlgorithm.SHA256, ARTIFACT)
+            await rig.verify(bundle, digest, accepted=(anybody,))
+    assert len(used) == 2 * gathered
 
 
 async def test_the_digest_that_is_missing_is_named(autojump_clock, tmp_path):
