@@ -30,7 +30,7 @@ from keylessd.core.sct import (
 )
 from keylessd.core.trusted_root import TimeRange
 from keylessd.errors import VerificationError
-from sigsim.pki import START, CtLog, Leaf, der, ec_key, mint_ca, mint_leaf
+from sigsim.pki import CODE_SIGNING, START, CtLog, Leaf, der, ec_key, mint_ca, mint_leaf
 from sigsim.worlds import tampered
 
 MS = timedelta(milliseconds=1)
@@ -338,6 +338,14 @@ def test_issuer_is_looked_for_above_a_precertificate_signer(scene: Scene) -> Non
     signer = mint_ca("signer", parent=scene.ca, usages=[PRECERTIFICATE_SIGNING_OID])
     leaf = mint_leaf(scene.key, signer, [scene.log], sct_issuer=scene.ca.certificate)
     path = (leaf, signer.certificate, scene.ca.certificate, scene.root.certificate)
+    assert verify_scts(path, [scene.log.trusted()])
+
+
+def test_an_issuer_for_other_usages_is_the_issuer(scene: Scene) -> None:
+    usages = [CODE_SIGNING]
+    issuer = mint_ca("issuer", parent=scene.ca, usages=usages)
+    leaf = mint_leaf(scene.key, issuer, [scene.log])
+    path = (leaf, issuer.certificate, scene.ca.certificate, scene.root.certificate)
     assert verify_scts(path, [scene.log.trusted()])
 
 
