@@ -348,6 +348,14 @@ def test_real_configs_are_read_and_others_read_ours(
 # --- both in one file ------------------------------------------------------------------------
 
 
+def test_parts_of_a_trust_config_are_not_judged() -> None:
+    value = {"mediaType": TRUST_CONFIG_MEDIA_TYPE, "trustedRoot": {"a": 1}, "signingConfig": {}}
+    assert [json.loads(part) for part in parse_trust_config(json.dumps(value).encode())] == [
+        {"a": 1},
+        {},
+    ]
+
+
 def test_trust_config_is_taken_apart(vectors: Path) -> None:
     root = (vectors / "trust/production.trusted_root.json").read_bytes()
     raw = json.dumps(

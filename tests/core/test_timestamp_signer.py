@@ -69,6 +69,13 @@ def test_signer_named_by_key_identifier() -> None:
     assert accepted(stamped(TSA, by_key_identifier=True)).time == AT
 
 
+@pytest.mark.parametrize("is_ca", [None, False])
+def test_listed_signer_need_not_be_in_the_token(is_ca: bool | None) -> None:
+    tsa = mint_tsa(is_ca=is_ca)
+    assert not wants_certificates([tsa.trusted()])
+    assert accepted(stamp(tsa, SIGNATURE, at=AT), tsa.trusted()).time == AT
+
+
 def test_intermediate_from_the_trust_root() -> None:
     middle = mint_ca("middle", parent=ROOT)
     tsa = mint_tsa(parents=[middle, ROOT])
