@@ -147,12 +147,12 @@ class Bench:
             words = ("--certificate-identity", who.identity)
             issuer = ("--certificate-oidc-issuer", who.issuer)
             return self.keyless(
-                "verify", "--quiet", "--instance", "bench-v1", *words, *issuer, path
+                "verify", "--quiet", "--instance", STRAIGHT + "v1", *words, *issuer, path
             )
         if client == COSIGN:
             words = self.cosign.verify_words(bundle_of(path), path, who)
             return [self.cosign.command, *map(str, words)], self.cosign.environ()
-        config = self.stack.trust / "trust-bench-v1.json"
+        config = self.stack.trust / f"trust-{STRAIGHT}v1.json"
         command = [sys.executable, "-m", "sigstore", "--trust-config", str(config), "verify"]
         command += ["identity", "--cert-identity", who.identity, "--cert-oidc-issuer", who.issuer]
         return [*command, "--bundle", str(bundle_of(path)), str(path)], self._python_environ()
@@ -271,7 +271,7 @@ def one_signature(bench: Bench, rounds: int) -> Table:
 def one_verification(bench: Bench, rounds: int) -> Table:
     """Measure single verifications as cold processes."""
     (path,) = bench.house.files(1, stem="verified-")
-    bench.house.sign("bench-v1", path)
+    bench.house.sign(STRAIGHT + "v1", path)
     cases = {name: partial(bench.verify_once, name, path) for name in (KEYLESS, COSIGN, PYTHON)}
     found = in_turns(cases, rounds=rounds)
     table = Table(

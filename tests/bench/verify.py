@@ -7,6 +7,9 @@ a verification. A verifier that has seen other bundles of the same trust root ca
 steps from one certificate of the root to another; the second row is without those, and nobody can
 be quicker.
 
+All of it once with authorities whose keys are on P-384, as those of the public instance, and once
+with P-256.
+
 Bundles never seen have each a key, a certificate, a timestamp and a log entry of their own, and are
 verified once by whoever is measured. Bundles seen are the same once more.
 """
