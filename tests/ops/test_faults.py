@@ -30,6 +30,9 @@ from keylessd.sandbox.faults import Cut, Delay, Endless, Garbage, LostReply, Sta
 from keylessd.sandbox.rekor_v1 import INDEX_OFFSET
 from ops_rig import material_of, open_rig
 
+# All together; each test by itself is quick.
+pytestmark = pytest.mark.slow
+
 
 class Log(NamedTuple):
     """A kind of log: what the sandbox calls it, its service, and where entries are posted."""

@@ -38,6 +38,9 @@ from keylessd.settings import Settings
 from login_rig import ADA, LoginRig, exchange, get, open_login
 from ops_rig import Rig, open_rig
 
+# All together; each test by itself is quick.
+pytestmark = pytest.mark.slow
+
 PEER = Peer(uid=1000, gid=1000, pid=7)
 DIGEST = {"alg": "sha256", "value": b"\x01" * 32}
 PASSWORD = "canary-password-5Zk"  # in the URL of a service
