@@ -84,36 +84,41 @@ async def test_a_large_statement_is_signed_in_threads_and_verifies(autojump_cloc
         assert (await rig.verify(bundle, DIGEST)).statement == statement
 
 
-@pytest.mark.parametrize(("size", "kinds"), [(SMALL_BUNDLE, []), (SMALL_BUNDLE + 1, ["verify"])])
-async def test_only_a_large_bundle_is_worth_a_thread(
-    autojump_clock, tmp_path, monkeypatch, size, kinds
-):
+def threads_used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that will have the kind of each work that is given to a thread from now on."""
     used = []
 
     async def run(self, kind, fn, *args, **options):
         used.append(kind)
         return fn(*args)
 
+    monkeypatch.setattr(Threads, "run", run)
+    return used
+
+
+BY_SIZE = pytest.mark.parametrize(
+    ("size", "kinds"), [(SMALL_BUNDLE, []), (SMALL_BUNDLE + 1, ["verify"])]
+)
+
+
+@BY_SIZE
+async def test_only_a_large_bundle_is_worth_a_thread(
+    autojump_clock, tmp_path, monkeypatch, size, kinds
+):
     async with open_rig(tmp_path) as rig:
         bundle = (await rig.sign()).bundle
-        monkeypatch.setattr(Threads, "run", run)
+        used = threads_used(monkeypatch)
         verified = await rig.verify(bundle.ljust(size), DIGEST)
         assert (verified.signer.identity, used) == (EMAIL, kinds)
 
 
-@pytest.mark.parametrize(("size", "kinds"), [(SMALL_BUNDLE, []), (SMALL_BUNDLE + 1, ["verify"])])
+@BY_SIZE
 async def test_only_a_large_bundle_is_shown_by_a_thread(
     autojump_clock, tmp_path, monkeypatch, size, kinds
 ):
-    used = []
-
-    async def run(self, kind, fn, *args, **options):
-        used.append(kind)
-        return fn(*args)
-
     async with open_rig(tmp_path) as rig:
         bundle = (await rig.sign()).bundle
-        monkeypatch.setattr(Threads, "run", run)
+        used = threads_used(monkeypatch)
         inspect = rig.house.verify.inspect
         assert (await inspect(bundle.ljust(size), NOTHING_DETACHED)).form == "0.3"
         assert used == kinds
