@@ -47,7 +47,7 @@ def main() -> int:
         beside: dict[str, Times] = {}
         for name, command in attacks(standing).items():
             # Before each, so that whatever else the machine does falls on both.
-            for one, times in timed(standing, environ, arguments.rounds // 4).items():
+            for one, times in timed(standing, environ, max(1, arguments.rounds // 4)).items():
                 alone[one] += times
             with running(command, standing):
                 beside[name] = timed(standing, environ, arguments.rounds)
