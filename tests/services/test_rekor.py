@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
+import trio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,7 +20,12 @@ from hypothesis import strategies as st
 
 from keylessd.core.bundle import DsseEnvelope
 from keylessd.core.digests import HashAlgorithm, digest_of
-from keylessd.errors import DaemonError, ServiceRefusedError, ServiceReplyError
+from keylessd.errors import (
+    DaemonError,
+    ServiceRefusedError,
+    ServiceReplyError,
+    ServiceUnavailableError,
+)
 from keylessd.services import rekor_v1, rekor_v2
 from keylessd.services.http import HttpClient, HttpReply, new_client
 from keylessd.services.verifier import key_verifier
@@ -193,6 +199,36 @@ async def test_an_equivalent_entry_is_fetched(autojump_clock):
     answer, asked = existing(REQUEST)
     assert (await add(answer)).body == REQUEST
     assert [request.method for request in asked] == ["POST", "GET"]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 12.0, 25.0])
+async def test_an_entry_that_a_slow_log_shows_late(autojump_clock, seconds):
+    answer, asked = existing(REQUEST)
+    began = trio.current_time()
+
+    def slow(request: httpx.Request) -> httpx.Response:
+        reply = answer(request)
+        if request.method == "GET" and trio.current_time() < began + seconds:
+            return httpx.Response(404, json={"code": 404, "message": "entry not found"})
+        return reply
+
+    assert (await add(slow)).body == REQUEST
+    # It is asked with pauses, not without end.
+    assert len(asked) < 30
+
+
+async def test_an_entry_that_the_log_names_and_never_shows(autojump_clock):
+    answer, _ = existing(REQUEST)
+    began = trio.current_time()
+
+    def never(request: httpx.Request) -> httpx.Response:
+        return answer(request) if request.method == "POST" else httpx.Response(404)
+
+    with pytest.raises(ServiceUnavailableError, match="has the entry .* not shown it") as caught:
+        await add(never)
+    assert caught.value.retryable
+    assert caught.value.details["status"] == 404
+    assert trio.current_time() - began <= rekor_v1.READ_DEADLINE_SECONDS
 
 
 async def test_a_dsse_entry_is_compared_by_its_parts(autojump_clock):

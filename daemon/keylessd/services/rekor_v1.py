@@ -17,7 +17,7 @@ from keylessd.core.bundle import DsseEnvelope, InclusionProof, TlogEntry
 from keylessd.core.certificate import read_pem_certificate
 from keylessd.core.keys import load_public_key, spki
 from keylessd.core.strict_json import JsonValue, StrictJsonError, decode_base64, loads
-from keylessd.errors import InvalidInputError, ServiceReplyError
+from keylessd.errors import InvalidInputError, ServiceReplyError, ServiceUnavailableError
 from keylessd.services.http import refusal
 from keylessd.services.reply import MAX_REPLY, json_object, message_of
 
@@ -31,6 +31,8 @@ ENTRIES = "/api/v1/log/entries"
 WRITE_DEADLINE_SECONDS = 45.0  # in all; one answer may take its 30 s
 READ_DEADLINE_SECONDS = 30.0
 ATTEMPTS = 3
+# An entry that the log has named will be there, so it is the deadline that ends the asking.
+READ_ATTEMPTS = 40
 # A repeated POST is safe: if the first did arrive, the log answers 409 and names the entry.
 RETRY_STATUSES = frozenset({429, 499, 500, 502, 503, 504})
 # 64 hex digits of the leaf hash, which 16 of the tree's id may precede.
@@ -90,7 +92,8 @@ async def add(http: HttpClient, base_url: str, request: bytes) -> TlogEntry:
     host the answer names, and compared with the request in every part.
 
     Raises:
-        ServiceRefusedError, RateLimitedError, ServiceUnavailableError: no entry.
+        ServiceRefusedError, RateLimitedError, ServiceUnavailableError: no entry, or one that the
+            log has named and does not show.
         ServiceReplyError: the answer is not a log entry, or not this one.
     """
     root = base_url.rstrip("/")
@@ -119,10 +122,19 @@ async def _fetch_existing(http: HttpClient, root: str, request: bytes, uuid: str
         service=SERVICE,
         headers={"Accept": "application/json"},
         deadline_seconds=READ_DEADLINE_SECONDS,
-        attempts=ATTEMPTS,
-        # The log may name an entry whose integration it has not finished: 404 for a moment.
+        attempts=READ_ATTEMPTS,
+        # The log names an entry from when it is queued, and shows it once it is integrated. A slow
+        # one gives up on its own queue (500) long before, and a repeated POST finds it there.
         retry_statuses=RETRY_STATUSES | {404},
     )
+    if reply.status == 404:  # noqa: PLR2004
+        raise ServiceUnavailableError(
+            SERVICE,
+            f"{SERVICE} at {reply.url} has the entry but has not shown it within"
+            f" {READ_DEADLINE_SECONDS:g} seconds",
+            url=reply.url,
+            status=reply.status,
+        )
     if reply.status != 200:  # noqa: PLR2004
         raise refusal(reply, service=SERVICE)
     answered, entry = parse_entry(reply)
