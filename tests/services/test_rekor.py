@@ -224,7 +224,7 @@ async def test_an_entry_that_the_log_names_and_never_shows(autojump_clock):
     def never(request: httpx.Request) -> httpx.Response:
         return answer(request) if request.method == "POST" else httpx.Response(404)
 
-    with pytest.raises(ServiceUnavailableError, match="has the entry .* not shown it") as caught:
+    with pytest.raises(ServiceUnavailableError, match=r"has the entry .* not shown it") as caught:
         await add(never)
     assert caught.value.retryable
     assert caught.value.details["status"] == 404
