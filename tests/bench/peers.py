@@ -344,11 +344,24 @@ def main() -> int:
     parser.add_argument(
         "--python", type=int, default=400, help="of them by sigstore-python (%(default)s)"
     )
+    parser.add_argument(
+        "--apart",
+        action="store_true",
+        help="the services on one half of the processors, daemon and clients on the other, as if"
+        " the services were on machines of their own",
+    )
     arguments = parser.parse_args()
     end_in_order_when_told()
+    processors = sorted(os.sched_getaffinity(0))
+    if arguments.apart and len(processors) == 1:
+        parser.error("--apart needs two processors")
+    theirs, ours = _halves(processors) if arguments.apart else (processors, processors)
     stack = Stack()
     try:
+        # Whatever is started has the processors of the thread that starts it.
+        os.sched_setaffinity(0, theirs)
         stack.up()
+        os.sched_setaffinity(0, ours)
         bench = Bench(stack, RealHouse(stack), Cosign(stack))
         try:
             bench.prepare()
@@ -357,6 +370,11 @@ def main() -> int:
             bench.house.close()
     finally:
         stack.down()
+
+
+def _halves(processors: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    middle = len(processors) // 2
+    return processors[:middle], processors[middle:]
 
 
 def _measure(bench: Bench, arguments: Namespace) -> int:

@@ -98,8 +98,28 @@ def test_bundle_beside_the_artifact_is_pointed_out(keyless: Run, serve: Run, fol
     facts = b'{"verified": false, "problem": {"check": "bundle-json"}}'
     serve(lambda request: Reply(request.id, {}, {"inspection": facts}))
     done = keyless("inspect", "a")
+    assert done.code == 6
     assert done.err == "keyless: there is a bundle beside it: a.sigstore.json\n"
     assert keyless("inspect", "b").err == ""
+
+
+@pytest.mark.parametrize("words", [("x", "b"), ("b", "x"), ("--json", "x", "b")])
+def test_what_is_no_bundle_is_shown_and_is_no_success(
+    keyless: Run, serve: Run, folder: Path, words: tuple[str, ...]
+) -> None:
+    (folder / "x").write_bytes(b"x")
+
+    def answer(request: Request) -> Reply:
+        if request.attachments["bundle"] == b"{}":
+            return shows(request)
+        facts = b'{"verified": false, "problem": {"check": "bundle-json"}}'
+        return Reply(request.id, {}, {"inspection": facts})
+
+    serve(answer)
+    done = keyless("inspect", *words)
+    assert done.code == 6
+    assert "bundle-json" in done.out
+    assert "a\\x1b" in done.out or "\\u001b" in done.out  # the other one is shown as well
 
 
 def test_an_error_is_an_error(keyless: Run, serve: Run) -> None:

@@ -140,14 +140,19 @@ def test_closed_input_is_not_an_empty_one(
     assert not (folder / "b").exists()
 
 
-def test_a_bundle_meant_for_a_closed_stream_is_not_sent_to_the_daemon(
-    serve: Serve, daemon: FakeDaemon
+@pytest.mark.parametrize(
+    "line", ["sign --bundle - a", "attest --predicate p --type custom --bundle - a"]
+)
+def test_a_bundle_meant_for_a_closed_stream_is_not_signed(
+    serve: Serve, daemon: FakeDaemon, folder: Path, line: str
 ) -> None:
-    """Else the socket would have the number of standard output."""
+    """It would be lost, and what it is about in the log for good."""
     del serve
-    code, _ = shell("keyless sign --bundle - a >&-")
-    assert code == 0
-    assert [request.op for request in daemon.requests] == ["sign"]
+    (folder / "p").write_text("{}")
+    code, err = shell(f"keyless {line} >&-")
+    assert code == 6
+    assert b"cannot write -: Bad file descriptor" in err
+    assert daemon.requests == []
 
 
 @pytest.mark.usefixtures("daemon")

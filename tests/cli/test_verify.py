@@ -453,3 +453,23 @@ def test_more_signers_than_may_be_accepted(keyless: Run) -> None:
     done = keyless("verify", *words, "a")
     assert done.code == 2
     assert "are 65 signers; at most 64" in done.err
+
+
+@pytest.mark.parametrize("code", ["trust_unavailable", "trust_expired", "unknown_instance"])
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_what_is_wrong_for_all_is_said_once(
+    keyless: Run, serve: Run, code: str, words: tuple[str, ...]
+) -> None:
+    serve(lambda request: Failure(request.id, WireError(code, "no trust root")))
+    done = keyless("verify", *ME, *words, "a", "b", "c")
+    assert done.code not in {0, 1}
+    assert done.err.count("no trust root") == 1
+    assert len(done.out.splitlines()) == len(words)
+    assert done.err.endswith("keyless: 2 more were not verified\n")
+
+
+def test_a_refusal_stops_no_other(keyless: Run, serve: Run) -> None:
+    serve(refuse)
+    done = keyless("verify", *ME, "a", "b", "c")
+    assert (done.code, done.err.count("signed by somebody else")) == (1, 3)
+    assert "more were" not in done.err

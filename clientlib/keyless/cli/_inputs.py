@@ -262,6 +262,8 @@ def check_place(path: str, *, beside: "Iterable[str]" = ()) -> None:
             of one of *beside*.
     """
     if path == "-":
+        if sys.__stdout__ is None:  # closed since the start; what takes its place loses all
+            raise _unwritable(path, OSError(errno.EBADF, os.strerror(errno.EBADF)))
         return
     try:
         # What is written replaces the name, not what it may be a link to.

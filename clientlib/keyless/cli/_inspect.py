@@ -5,7 +5,7 @@ import os
 from keyless._surroundings import read_file
 from keyless.cli._detached import detached_of
 from keyless.cli._options import Option, UsageError
-from keyless.cli._output import OK, err, json_line, out, shown
+from keyless.cli._output import FILE_ERROR, OK, err, json_line, out, shown
 from keyless.cli._session import client_of, read_options
 
 TYPE_CHECKING = False
@@ -46,8 +46,11 @@ def run(command: str, argv: "list[str]") -> int:
             parts = detached_of(options)
             assert parts is not None  # noqa: S101  # a signature was named
             items = [(options.text("signature") or "", parts)]
+        code = OK
         for name, bundle in items:
             found = client.inspect(bundle)
+            if found.form is None:
+                code = FILE_ERROR
             if options.flag("json"):
                 json_line({"bundle": name, **found.facts})
                 continue
@@ -57,7 +60,7 @@ def run(command: str, argv: "list[str]") -> int:
             for line in _lines(facts, _INDENT):
                 out(line)
             out(f"{shown(name)}: UNVERIFIED; `keyless verify` says what it proves")
-    return OK
+    return code
 
 
 _SAID = ("verified", "note")

@@ -52,6 +52,16 @@ _EXIT = {
     "cancelled": INTERRUPTED,
 }
 
+# What is wrong with the daemon or the instance is wrong for every file; saying it once is enough.
+WRONG_FOR_ALL = (
+    "unknown_instance",
+    "trust_invalid",
+    "trust_expired",
+    "trust_unavailable",
+    "not_allowed",
+    "daemon_unreachable",
+)
+
 
 def exit_code(error: "KeylessError") -> int:
     """Return the exit code that stands for *error*."""

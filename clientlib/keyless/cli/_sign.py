@@ -16,6 +16,7 @@ from keyless.cli._inputs import (
 from keyless.cli._options import Option, Options, UsageError
 from keyless.cli._output import (
     OK,
+    WRONG_FOR_ALL,
     Progress,
     complain,
     err,
@@ -206,7 +207,6 @@ def _sign_each(
                 _report_error(job.name, error, options)
                 worst = worst or exit_code(error)
                 if error.code in _HOPELESS:
-                    # What is wrong is wrong for every file; saying it once is enough.
                     break
             elif not isinstance(result, KeylessError):
                 _report(job.name, job.output or "-", result, options)
@@ -227,14 +227,9 @@ _HOPELESS = (
     "token_audience",
     "token_unverified_email",
     "token_rejected",
-    "unknown_instance",
-    "trust_invalid",
-    "trust_expired",
     "no_service",
-    "trust_unavailable",
     "ledger_unavailable",
-    "not_allowed",
-    "daemon_unreachable",
+    *WRONG_FOR_ALL,
 )
 
 

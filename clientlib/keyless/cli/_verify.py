@@ -9,6 +9,7 @@ from keyless.cli._options import Option, Options, UsageError
 from keyless.cli._output import (
     FAILED,
     OK,
+    WRONG_FOR_ALL,
     Progress,
     complain,
     err,
@@ -120,10 +121,18 @@ def run(command: str, argv: "list[str]") -> int:
         from keyless.cli._attest import predicate_type_of
 
         kind = predicate_type_of(kind)
+    return _verify_each(
+        options, accepted, key=None if key_path is None else _key(key_path), kind=kind
+    )
+
+
+def _verify_each(
+    options: Options, accepted: "list[AcceptedSigner]", *, key: "bytes | None", kind: "str | None"
+) -> int:
     where = where_of(options, os.environ)
-    key = None if key_path is None else _key(key_path)
     thresholds = _thresholds(options)
     worst = OK
+    told = 0
     progress = Progress(
         "verified", len(options.words), quiet=options.flag("quiet") or options.flag("json")
     )
@@ -140,6 +149,7 @@ def run(command: str, argv: "list[str]") -> int:
                 explain=options.flag("json") or options.flag("verbose"),
             ):
                 name = options.words[position]
+                told += 1
                 progress.step()
                 progress.close()
                 if isinstance(result, KeylessError):
@@ -147,10 +157,14 @@ def run(command: str, argv: "list[str]") -> int:
                     # That one was refused outranks whatever became of the others.
                     worst = code if code == FAILED else worst or code
                     _report_error(name, result, options)
+                    if result.code in WRONG_FOR_ALL:
+                        break
                 else:
                     _report(name, result, options)
         finally:
             progress.close()
+    if told < len(options.words):
+        err(f"keyless: {len(options.words) - told} more were not verified")
     return worst
 
 
