@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from keyless._calls import Call
     from keyless.wire import WireError
+    from keyless.wire._connection import Codec
 
 # Requests in flight from one client, even where the daemon allows more: enough that no log waits
 # for us, little enough that other clients of the daemon get their turn.
@@ -45,6 +46,7 @@ class Exchange:
     Args:
         agent: What the client calls itself in ``hello``.
         window: How many requests may be unanswered at once; the daemon's limit goes before.
+        codec: Reads and writes heads; the one that needs no import if None.
     """
 
     __slots__ = (
@@ -61,9 +63,13 @@ class Exchange:
     )
 
     def __init__(
-        self, agent: str = f"keyless/{__version__} (python)", *, window: int = WINDOW
+        self,
+        agent: str = f"keyless/{__version__} (python)",
+        *,
+        window: int = WINDOW,
+        codec: "Codec | None" = None,
     ) -> None:
-        self._connection = Connection(CLIENT)
+        self._connection = Connection(CLIENT, codec=codec)
         self._outbox = [self._connection.send(Hello(agent=agent))]
         self._waiting: list[Call] = []
         # None stands for a call that was given up and whose answer is still to come.
@@ -99,6 +105,11 @@ class Exchange:
     def unfinished(self) -> int:
         """How many calls have not ended."""
         return len(self._waiting) + len(self._flying)
+
+    @property
+    def may_send(self) -> bool:
+        """Whether outgoing() may have something."""
+        return bool(self._waiting or self._outbox)
 
     @property
     def is_full(self) -> bool:

@@ -26,6 +26,7 @@ from keyless._exchange import WINDOW, Exchange
 from keyless._hash import digest_of, digests_of, hash_bytes
 from keyless._surroundings import identity_named, instance_named, names_file, where_named
 from keyless.values import Digest
+from keyless.wire import quick_codec
 
 if TYPE_CHECKING:
     from keyless._calls import Call, Notice
@@ -124,7 +125,7 @@ class TrioClient:
     ) -> None:
         self._stream = stream
         self._environ = environ
-        self._exchange = Exchange(window=window)
+        self._exchange = Exchange(window=window, codec=quick_codec())
         self._run_sync = run_sync
         self._ended: dict[Call, trio.Event] = {}
         self._news = trio.Event()  # set when there may be something to send
@@ -211,7 +212,7 @@ class TrioClient:
     ) -> VerifyResult:
         """Verify that *bundle* proves what is asked about the artifact; see Client.verify()."""
         call = _verifying.verify(
-            cast("list[Digest]", await self._run_sync(digests_of, artifact)),
+            await self._digests(artifact),
             bundle,
             place=await self._place(where),
             accepted=accepted,
@@ -348,6 +349,11 @@ class TrioClient:
             return artifact
         return cast("Digest", await self._run_sync(digest_of, artifact, algorithm))
 
+    async def _digests(self, artifact: Artifact) -> list[Digest]:
+        if isinstance(artifact, Digest):
+            return [artifact]
+        return cast("list[Digest]", await self._run_sync(digests_of, artifact))
+
     async def _run(self, call: Call) -> Any:  # noqa: ANN401  # as `read` makes it
         while True:
             await self._wait_for(call)
@@ -390,7 +396,8 @@ class TrioClient:
                 data = b""
             self._exchange.receive(bytes(data))
             self._settle()
-            self._news.set()
+            if self._exchange.may_send:
+                self._news.set()
 
     def _settle(self) -> None:
         """Wake the tasks whose calls have ended."""

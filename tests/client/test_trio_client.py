@@ -66,7 +66,8 @@ class Daemon:
 async def with_daemon(daemon, use, **options):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(daemon.run)
-        async with client_on(daemon.client_stream, run_sync=inline, **options) as client:
+        options.setdefault("run_sync", inline)
+        async with client_on(daemon.client_stream, **options) as client:
             await use(client)
 
 
@@ -114,6 +115,18 @@ async def test_events_files_and_digests(autojump_clock, tmp_path):
     assert len(daemon.requests[-1].body["digests"]) == 3
     assert told == [("certificate", {"reused": 1}), ("log", {"log": "rekor"})]
     assert [sorted(r.attachments) for r in daemon.requests[1:3]] == [[], ["trust_config"]]
+
+
+async def test_no_thread_where_no_file_is_read(autojump_clock):
+    async def no_thread(function, *args):
+        pytest.fail(f"{function.__name__} in a thread")
+
+    async def use(client):
+        where = Where(trusted_root=b"{}")
+        await client.sign(DIGEST, where=where)
+        await client.verify(DIGEST, b"bundle", key=b"key", where=where)
+
+    await with_daemon(Daemon(), use, run_sync=no_thread, environ={})
 
 
 async def test_other_operations(autojump_clock):

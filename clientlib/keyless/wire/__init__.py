@@ -3,7 +3,7 @@
 Nothing here does I/O. clientlib/doc/protocol.md is the text; this is one reading of it.
 """
 
-from keyless.wire._connection import Connection
+from keyless.wire._connection import Connection, quick_codec
 from keyless.wire._limits import MAX_NAME
 from keyless.wire._messages import (
     CLIENT,
@@ -47,4 +47,5 @@ __all__ = [
     "WireError",
     "is_clean",
     "printable",
+    "quick_codec",
 ]

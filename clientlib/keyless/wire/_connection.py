@@ -102,7 +102,7 @@ class Connection:
         self, role: str, *, max_in_flight: int = MAX_IN_FLIGHT, codec: "Codec | None" = None
     ) -> None:
         if codec is None:
-            codec = _codec if role == CLIENT else _daemon_codec()
+            codec = _codec if role == CLIENT else quick_codec()
         self.role = role
         self.peer = SERVER if role == CLIENT else CLIENT
         self.welcome: Welcome | None = None
@@ -389,7 +389,8 @@ def _too_much(sizes: "dict[str, int]") -> "str | None":
     return None
 
 
-def _daemon_codec() -> "Codec":
+def quick_codec() -> "Codec":
+    """Return the codec for whoever reads many heads."""
     # Here and not above: a short-lived client must not pay 4 ms for it.
     from keyless.wire import _msgpack  # noqa: PLC0415
 

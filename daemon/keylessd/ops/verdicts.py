@@ -10,8 +10,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from hashlib import _Hash
-
     from keylessd.core.legacy import Detached
     from keylessd.core.verify import Verified
     from keylessd.ops.verify import VerifyRequest
@@ -94,38 +92,37 @@ def key_of(request: VerifyRequest, trusted_root: str) -> bytes | None:
     """
     if size_of(request) > MOST_REQUEST_BYTES:
         return None
-    state = hashlib.sha256()
-    _add(state, trusted_root)
+    parts: list[bytes] = []
+    _add(parts, trusted_root)
     for name in _fields_of(type(request)):
         if name not in NOT_IN_KEY:
-            _add(state, getattr(request, name))
-    return state.digest()
+            _add(parts, getattr(request, name))
+    return hashlib.sha256(b"".join(parts)).digest()
 
 
-def _add(state: _Hash, value: object) -> None:
+def _add(parts: list[bytes], value: object) -> None:
     """Add a value in a form that no other value has: its kind, its size, its parts."""
     if value is None:
-        state.update(b"-")
+        parts.append(b"-")
     elif isinstance(value, bool | int):
-        state.update(f"{type(value).__name__} {int(value)};".encode())
+        parts.append(f"{type(value).__name__} {int(value)};".encode())
     elif isinstance(value, str | bytes):
         raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
-        state.update(b"%c%d:" % (b"b" if raw is value else b"s", len(raw)))
-        state.update(raw)
+        parts += (b"%c%d:" % (b"b" if raw is value else b"s", len(raw)), raw)
     elif isinstance(value, tuple):
-        state.update(b"t%d:" % len(value))
+        parts.append(b"t%d:" % len(value))
         for item in value:
-            _add(state, item)
-    elif isinstance(value, Mapping):
-        _add(state, tuple(sorted(value.items())))
-    elif isinstance(value, datetime):
-        _add(state, value.isoformat())
+            _add(parts, item)
     elif is_dataclass(value):
         kind: type = type(value)
         names = _fields_of(kind)
-        state.update(b"d%d:" % len(names))
+        parts.append(b"d%d:" % len(names))
         for name in names:
-            _add(state, getattr(value, name))
+            _add(parts, getattr(value, name))
+    elif isinstance(value, Mapping):
+        _add(parts, tuple(sorted(value.items())))
+    elif isinstance(value, datetime):
+        _add(parts, value.isoformat())
     else:
         raise TypeError(f"a request cannot be remembered with a {type(value).__name__}")
 
