@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +104,24 @@ def cpu_seconds(pid: int) -> float:
     """Return the processor time that a process has used with all its threads, user and system."""
     # clock_getcpuclockid(3), which Python does not have; /proc counts in steps of 10 ms.
     return time.clock_gettime((~pid << 3) | 2)
+
+
+@contextmanager
+def held_to_one_core(pid: int) -> Iterator[None]:
+    """Let this process and another share one core of those that this one may use."""
+    cores = os.sched_getaffinity(0)
+    _hold(pid, {min(cores)})
+    try:
+        yield
+    finally:
+        _hold(pid, cores)
+
+
+def _hold(other: int, cores: set[int]) -> None:
+    for pid in (os.getpid(), other):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(ProcessLookupError):  # it has ended since
+                os.sched_setaffinity(int(thread.name), cores)
 
 
 def _status(pid: int, name: str) -> int:
