@@ -92,6 +92,12 @@ def test_every_kind_of_mutation_occurs(minted: list[Subject]) -> None:
     }  # fmt: skip
 
 
+def test_an_empty_object_inside_is_left_alone() -> None:
+    value = {"payload": "e30="}  # {}
+    for seed in range(200):
+        assert Mutator(seed, [value]).mutation(value)[0].split()[0] != "inner"
+
+
 # --- made anew, with one part wrong ----------------------------------------------------------
 
 

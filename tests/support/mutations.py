@@ -183,6 +183,8 @@ class Mutator:
             inner = json.loads(bytes(raw))
         except ValueError:  # a hash may begin so too
             return None
+        if not inner:  # nothing in it can be mutated
+            return None
         _, changed = self.mutation(inner)
         return "inner", self._dump(replaced(value, at, base64.b64encode(changed).decode()))
 
