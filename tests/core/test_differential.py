@@ -24,6 +24,9 @@ from differential import (
 from minted_faults import FAULTS
 from verdicts_beside import VERDICTS, Verdict, is_explained
 
+# 5000 mutations take half a minute.
+COUNT = int(os.environ.get("KEYLESS_TEST_MUTATIONS", "5000"))
+SEED = int(os.environ.get("KEYLESS_TEST_SEED", "10000000"))
 DOCUMENT = Path(__file__).parents[2] / "daemon" / "doc" / "verification.md"
 
 # The warnings are those of the other one and its parts.
@@ -77,10 +80,7 @@ def test_mutated_real_bundles(real: list[Subject], minted: list[Subject]) -> Non
 
 @pytest.mark.slow
 def test_many_mutated_bundles(real: list[Subject], minted: list[Subject]) -> None:
-    # 5000 take half a minute; KEYLESS_TEST_MUTATIONS asks for more, KEYLESS_TEST_SEED for others.
-    count = int(os.environ.get("KEYLESS_TEST_MUTATIONS", "5000"))
-    seed = int(os.environ.get("KEYLESS_TEST_SEED", "10000000"))
-    assert findings([*real, *minted], seed, count) == []
+    assert findings([*real, *minted], SEED, COUNT) == []
 
 
 def test_every_kind_of_mutation_occurs(minted: list[Subject]) -> None:
@@ -130,11 +130,9 @@ def test_what_is_listed_is_so(verdict: Verdict, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_many_faults_mutated_once_more(tmp_path: Path) -> None:
-    count = int(os.environ.get("KEYLESS_TEST_MUTATIONS", "5000")) // 5
-    seed = int(os.environ.get("KEYLESS_TEST_SEED", "10000000"))
     names = list(FAULTS)
     found = []
-    for number in range(seed, seed + count // 10):
+    for number in range(SEED, SEED + COUNT // 50):
         fault = names[number % len(names)]
         subject = minted_subject(fault, FAULTS[fault](random.Random(number)), tmp_path)
         for again in range(10):
